@@ -1,0 +1,341 @@
+/* moshi.h - full-duplex speech models (the Moshi family and the Mimi codec) in C.
+ *
+ * An engine holds the weights of one model and a fixed number of slots. A session is one
+ * conversation in one slot and owns all of its state. The caller pushes 24 kHz mono samples,
+ * calls moshi_step() once per 80 ms frame, and pulls events (audio, tokens, text):
+ *
+ *     moshi_engine *engine;
+ *     moshi_session *session;
+ *     moshi_error err;
+ *     moshi_engine_options eo = {0};
+ *     eo.model = "path/to/model";
+ *     if (moshi_engine_open(&engine, &eo, &err) < 0) die(err.text);
+ *     if (moshi_session_open(&session, engine, NULL, &err) < 0) die(err.text);
+ *     while (have_input) {
+ *         moshi_push_pcm(session, samples, n);
+ *         while (moshi_step(engine) > 0) {
+ *             moshi_event ev;
+ *             while (moshi_pull(session, &ev) > 0) use(&ev);
+ *         }
+ *     }
+ *
+ * Rules that hold for every function:
+ *   - Returns >= 0 on success (often a count), a negative MOSHI_E* code on failure. Functions that
+ *     take a moshi_error fill its text with what failed, what was wanted and what was found.
+ *   - In option structs zero means "the default"; zero the whole struct first, `reserved` included.
+ *   - The library never prints, exits, reads the environment or opens a socket or audio device,
+ *     and keeps no global state: any number of engines may live side by side.
+ *   - All memory is taken by the *_open functions. Push, step and pull never allocate.
+ *   - Threads: for one session, push and pull may be called from one thread while another calls
+ *     moshi_step(). Opening, closing and resetting sessions, setting a trace and stepping one
+ *     engine take the engine's lock, so they may also come from different threads. Close a session
+ *     only when no other thread still uses it. Closing NULL does nothing.
+ */
+#ifndef MOSHI_H
+#define MOSHI_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define MOSHI_API
+#elif defined(__GNUC__)
+#define MOSHI_API __attribute__((visibility("default")))
+#else
+#define MOSHI_API
+#endif
+
+#define MOSHI_VERSION_MAJOR 0
+#define MOSHI_VERSION_MINOR 1
+#define MOSHI_VERSION_PATCH 0
+
+/* Every error the library returns: name, value, meaning. */
+#define MOSHI_ERROR_LIST(X)                                             \
+    X(MOSHI_EINVAL, -1, "invalid argument")                             \
+    X(MOSHI_EMODEL, -2, "model file missing, damaged or not supported") \
+    X(MOSHI_EDEVICE, -3, "device or backend not available")             \
+    X(MOSHI_ENOMEM, -4, "out of memory")                                \
+    X(MOSHI_EIO, -5, "input or output failed")                          \
+    X(MOSHI_EBUSY, -6, "all sessions of the engine are in use")         \
+    X(MOSHI_EEND, -7, "the session's input has already ended")          \
+    X(MOSHI_ECANCELLED, -8, "cancelled by the caller")                  \
+    X(MOSHI_EINTERNAL, -9, "internal error")
+
+enum {
+#define MOSHI_ERROR_ENUM(name, value, text) name = value,
+    MOSHI_ERROR_LIST(MOSHI_ERROR_ENUM)
+#undef MOSHI_ERROR_ENUM
+};
+
+/* What went wrong, in words. `code` is one of MOSHI_E*; `text` is always terminated. */
+typedef struct moshi_error {
+    int code;
+    char text[1020];
+} moshi_error;
+
+/* Version as "major.minor.patch"; static. */
+MOSHI_API const char *moshi_version(void);
+/* Meaning of an error code; static, never NULL. */
+MOSHI_API const char *moshi_strerror(int code);
+
+/* ---- engine ------------------------------------------------------------------------------- */
+
+typedef struct moshi_engine moshi_engine;
+typedef struct moshi_session moshi_session;
+typedef struct moshi_codec moshi_codec;
+
+/* One file of a model that is already in memory. Names are those config.json uses, for example
+ * "config.json", "model.safetensors". The bytes must stay valid until the engine is closed. */
+typedef struct moshi_blob {
+    const char *name;
+    const void *data;
+    size_t size;
+} moshi_blob;
+
+enum {
+    MOSHI_EXACT = 1,      /* float32 arithmetic throughout: the oracle the fast paths answer to */
+    MOSHI_EXACT_MASK = 2, /* Mimi transformers see their whole context; the default reproduces the
+                             reference's ring, which loses the oldest keys of a frame */
+    MOSHI_NO_CODEC = 4    /* load the language model only; sessions take and give tokens */
+};
+
+typedef struct moshi_engine_options {
+    const char
+        *model; /* directory, checkpoint file with config.json beside it; or NULL with blobs */
+    const moshi_blob *blobs; /* the model's files in memory, instead of `model` */
+    size_t n_blobs;
+    const char *device; /* NULL or "cpu" */
+    int sessions;       /* slots, 1..1024; default 1 */
+    int threads;        /* default: one per physical core; 1..256 */
+    int flags;          /* MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_NO_CODEC */
+    /* Called now and then while weights load, with done <= total in bytes. Non-zero cancels. */
+    int (*progress)(void *user, uint64_t done, uint64_t total);
+    void *progress_user;
+    uintptr_t reserved[8];
+} moshi_engine_options;
+
+/* Load a model and take all memory for `sessions` conversations. */
+MOSHI_API int moshi_engine_open(moshi_engine **out, const moshi_engine_options *options,
+                                moshi_error *err);
+/* Close an engine and every session still open on it. */
+MOSHI_API void moshi_engine_close(moshi_engine *engine);
+
+/* Facts of an open engine. Pointers are borrowed until moshi_engine_close(). */
+typedef struct moshi_engine_info {
+    const char *model_type; /* config.json's model_type, or "moshi" */
+    const char *device;     /* "cpu" */
+    const char *kernels;    /* instruction-set level in use: "avx512", "avx2", "neon", "c" */
+    int threads;
+    int sessions;
+    int sample_rate_hz;   /* 24000; 0 without a codec */
+    int frame_samples;    /* 1920; 0 without a codec */
+    double frame_rate_hz; /* 12.5; 0 without a codec */
+    int n_q;              /* audio channels the model reads */
+    int dep_q;            /* audio channels it speaks: 1..dep_q are its own voice */
+    int user_codebooks;   /* n_q - dep_q: channels that come from the user */
+    int text_card;        /* text vocabulary */
+    int card;             /* entries per audio codebook */
+    const int *delays;    /* [1 + n_q] frames; channel 0 is text */
+    int max_delay;
+    int context;                 /* frames the temporal transformer can look back */
+    float text_temp, audio_temp; /* sampling defaults of this checkpoint */
+    int text_top_k, audio_top_k;
+    uint64_t parameters;   /* number of weights, codec included */
+    uint64_t weight_bytes; /* memory held by weights */
+    uint64_t state_bytes;  /* memory held by slots and scratch */
+    uintptr_t reserved[8];
+} moshi_engine_info;
+
+MOSHI_API int moshi_engine_get_info(const moshi_engine *engine, moshi_engine_info *info);
+
+/* ---- sessions ----------------------------------------------------------------------------- */
+
+enum {
+    MOSHI_GREEDY = 1, /* take the most likely token everywhere; the seed has no effect */
+    MOSHI_FIRST_FRAME_SERVER = 2, /* step the first frame once and reset the codec after it, as the
+                                     reference server does; default: step its codes twice, as the
+                                     reference file tool does, so that no input is lost */
+    MOSHI_NO_AUDIO = 4            /* do not decode audio; no MOSHI_EVENT_AUDIO comes */
+};
+
+typedef struct moshi_session_options {
+    uint64_t seed;   /* default 299792458 */
+    float text_temp; /* 0: the checkpoint's; < 0: greedy for this stream */
+    float audio_temp;
+    int text_top_k; /* 0: the checkpoint's; < 0: the whole vocabulary */
+    int audio_top_k;
+    int flags; /* MOSHI_GREEDY | MOSHI_FIRST_FRAME_SERVER | MOSHI_NO_AUDIO */
+    uintptr_t reserved[8];
+} moshi_session_options;
+
+/* Take a free slot. MOSHI_EBUSY if there is none. `options` may be NULL. */
+MOSHI_API int moshi_session_open(moshi_session **out, moshi_engine *engine,
+                                 const moshi_session_options *options, moshi_error *err);
+/* Back to the state right after opening: same options, same seed, nothing queued. */
+MOSHI_API int moshi_session_reset(moshi_session *session);
+/* Give the slot back. */
+MOSHI_API void moshi_session_close(moshi_session *session);
+
+/* Give `n` samples of the user's speech: mono float at the engine's rate, nominal range -1..1. Any
+ * n; results do not depend on how the stream is cut. Returns how many samples were taken (fewer
+ * when the input queue of MOSHI_INPUT_FRAMES frames is full: step, then push the rest),
+ * MOSHI_EINVAL for NaN or infinite samples (none taken), MOSHI_EEND after moshi_push_end(). */
+MOSHI_API int moshi_push_pcm(moshi_session *session, const float *pcm, size_t n);
+
+/* Give whole frames as tokens instead of samples, for replay and teacher forcing. `codes` is
+ * [frames, user_codebooks]. `force`, if not NULL, is [frames, 1 + dep_q] (text, then audio): the
+ * tokens to use instead of sampled ones; MOSHI_FREE leaves one free. Each frame is stepped once. A
+ * session takes samples or tokens, not both. Returns how many frames were taken. */
+MOSHI_API int moshi_push_codes(moshi_session *session, const int32_t *codes, const int32_t *force,
+                               size_t frames);
+/* No more input: a started frame is filled up with silence; after the last frame comes
+ * MOSHI_EVENT_END. */
+MOSHI_API int moshi_push_end(moshi_session *session);
+
+/* Advance every session that has a frame of input and room for its output by one frame (80 ms).
+ * Returns how many sessions advanced; 0 when none was ready. */
+MOSHI_API int moshi_step(moshi_engine *engine);
+
+enum {
+    MOSHI_INPUT_FRAMES = 64,  /* capacity of a session's input queue */
+    MOSHI_OUTPUT_FRAMES = 16, /* frames of events that may wait to be pulled */
+    MOSHI_FREE = INT32_MIN,   /* moshi_push_codes: do not force this token */
+    MOSHI_NO_TOKEN = -100     /* no output yet at this step */
+};
+
+typedef enum moshi_event_type {
+    MOSHI_EVENT_TOKENS = 1, /* tokens[1 + dep_q] of one frame, delay-aligned */
+    MOSHI_EVENT_TEXT,       /* a piece of the inner monologue */
+    MOSHI_EVENT_WORD,       /* a finished word with its times */
+    MOSHI_EVENT_AUDIO,      /* frame_samples samples of speech */
+    MOSHI_EVENT_END         /* everything has been delivered */
+} moshi_event_type;
+
+/* One event. Pointers are borrowed until the next call on this session. */
+typedef struct moshi_event {
+    moshi_event_type type;
+    int64_t frame;          /* output frame this belongs to, from 0 */
+    double start_s, stop_s; /* of the frame; for a word: of the word; seconds of output audio */
+    const float *pcm;       /* AUDIO: [n] samples */
+    const int32_t *tokens;  /* TOKENS: [n] = text token, then dep_q audio tokens */
+    const int32_t *codes;   /* TOKENS: [user_codebooks] codes of the input stepped in this tick */
+    size_t n;               /* number of samples or tokens; bytes of text */
+    const char *text;       /* TEXT, WORD: UTF-8, terminated; TEXT may begin with a space */
+    int32_t token;          /* TEXT: the text token */
+} moshi_event;
+
+/* Next event in order. 1 and *event filled, or 0 when nothing waits. */
+MOSHI_API int moshi_pull(moshi_session *session, moshi_event *event);
+
+/* ---- trace taps --------------------------------------------------------------------------- */
+
+typedef enum moshi_dtype { MOSHI_F32 = 0, MOSHI_I32 = 1 } moshi_dtype;
+
+/* One intermediate of one session at one step. `data` is borrowed for the call. Tap names:
+ * lm.in_tokens, lm.embed, lm.layer.NN.{attn,out}, lm.out_norm, lm.text_logits, lm.text_token,
+ * depth.KK.{in,layer.NN.out,hidden,logits,token}, lm.out_tokens,
+ * mimi.enc.{conv.N,transformer,latent,codes}, mimi.dec.{quantized,upsampled,transformer,audio}.
+ * A step that runs twice in one tick (the first frame) is reported twice. */
+typedef struct moshi_tap {
+    const char *name;
+    const void *data;
+    moshi_dtype dtype;
+    int ndim;
+    int64_t shape[4];
+    int slot;     /* which session: moshi_session_slot() */
+    int64_t step; /* steps of that session's model before this one */
+} moshi_tap;
+
+typedef void (*moshi_tap_fn)(void *user, const moshi_tap *tap);
+
+/* Deliver every tap whose name matches one of the space-separated globs (* and ?) to `fn` during
+ * moshi_step(); fn NULL turns tracing off. Slows stepping down. `globs` is copied. */
+MOSHI_API int moshi_engine_trace(moshi_engine *engine, const char *globs, moshi_tap_fn fn,
+                                 void *user);
+/* The slot a session sits in, 0 .. sessions-1. */
+MOSHI_API int moshi_session_slot(const moshi_session *session);
+
+/* ---- the Mimi codec alone ----------------------------------------------------------------- */
+
+typedef struct moshi_codec_options {
+    const char *model; /* model directory, Mimi-only directory, or the published Mimi file */
+    const moshi_blob *blobs;
+    size_t n_blobs;
+    const char *device;
+    int codebooks;       /* default: all the file has */
+    int frames_per_call; /* frames the transformers take at once, default 1. With the reference's
+                            ring this is part of the arithmetic; with MOSHI_EXACT_MASK only speed */
+    int threads;
+    int flags; /* MOSHI_EXACT | MOSHI_EXACT_MASK */
+    uintptr_t reserved[8];
+} moshi_codec_options;
+
+typedef struct moshi_codec_info {
+    int sample_rate_hz, frame_samples;
+    double frame_rate_hz;
+    int codebooks; /* in use */
+    int max_codebooks;
+    int bins; /* entries per codebook: codes are 0 .. bins-1 */
+    uint64_t parameters, weight_bytes, state_bytes;
+    uintptr_t reserved[8];
+} moshi_codec_info;
+
+MOSHI_API int moshi_codec_open(moshi_codec **out, const moshi_codec_options *options,
+                               moshi_error *err);
+MOSHI_API int moshi_codec_get_info(const moshi_codec *codec, moshi_codec_info *info);
+/* Encode `frames` * frame_samples samples into codes [frames, codebooks], continuing the stream.
+ * `frames` must be a multiple of frames_per_call unless it ends the stream (the rest of the last
+ * call is fed silence). Returns frames. */
+MOSHI_API int moshi_codec_encode(moshi_codec *codec, const float *pcm, size_t frames,
+                                 int32_t *codes);
+/* Decode codes [frames, codebooks] into frames * frame_samples samples, continuing the stream.
+ * Returns frames; MOSHI_EINVAL if a code is out of range. */
+MOSHI_API int moshi_codec_decode(moshi_codec *codec, const int32_t *codes, size_t frames,
+                                 float *pcm);
+/* Deliver the codec's taps (mimi.*), as moshi_engine_trace() does. */
+MOSHI_API int moshi_codec_trace(moshi_codec *codec, const char *globs, moshi_tap_fn fn, void *user);
+/* Start new streams in both directions. */
+MOSHI_API int moshi_codec_reset(moshi_codec *codec);
+MOSHI_API void moshi_codec_close(moshi_codec *codec);
+
+/* ---- looking into model files ------------------------------------------------------------- */
+
+typedef struct moshi_tensor_info {
+    const char *file; /* file name as the model names it */
+    const char *name;
+    const char *dtype; /* "F32", "F16", "BF16", ... */
+    int ndim;
+    int64_t shape[5];
+    uint64_t bytes;
+    const char *problem; /* NULL, or what is wrong with it in words */
+} moshi_tensor_info;
+
+typedef struct moshi_model_info {
+    const char *kind;         /* "moshi", "mimi" */
+    const char *summary;      /* one line a person can read */
+    int runs;                 /* 1 if this version can run it */
+    const char *reason;       /* why not, when runs == 0; NULL otherwise */
+    moshi_engine_info engine; /* sizes and sampling defaults; zero for a codec */
+    moshi_codec_info codec;   /* zero if the model has none */
+    int dim, layers, heads;   /* temporal transformer */
+    int depformer_dim, depformer_layers, depformer_heads;
+    const moshi_tensor_info *tensors;
+    size_t n_tensors;
+    uintptr_t reserved[8];
+} moshi_model_info;
+
+/* Read a model's files without running them and judge them: what it is, whether it would run, and
+ * which tensors look damaged. Fails only when nothing could be read at all. Free with
+ * moshi_model_info_free(). `path` as moshi_engine_options.model; blobs likewise. */
+MOSHI_API int moshi_inspect(moshi_model_info **out, const char *path, const moshi_blob *blobs,
+                            size_t n_blobs, moshi_error *err);
+MOSHI_API void moshi_model_info_free(moshi_model_info *info);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,315 @@
+/* backend.h - what a device must provide: memory, weights, and a recorded list of ops.
+ *
+ * Model code (lm.c, mimi.c) calls the front end in ops.h once, when the engine opens; the backend
+ * keeps the list and replays it every 80 ms frame. Whatever varies from frame to frame (positions,
+ * tokens, sampling parameters) lives in buffers on the device, so that a replay needs nothing from
+ * the host but the set of slots that take part.
+ *
+ * Every activation is 4-byte elements (f32 or i32) with the slot axis first. A slot that does not
+ * take part in a run keeps its state untouched and its results undefined.
+ *
+ * Arithmetic contract, the same bits on every CPU level and for every number of slots:
+ *   linear   one accumulator per output, fused multiply-add over taps and channels in order
+ *   sums     (norms, attention scores, softmax) 16 partial sums, element i into partial i % 16,
+ *            then partials folded 8+8, 4+4, 2+2, 1+1
+ */
+#ifndef MO_BACKEND_H
+#define MO_BACKEND_H
+
+#include "checkpoint.h"
+#include "config.h"
+
+typedef struct mo_backend mo_backend;
+typedef struct mo_program mo_program;
+
+/* Device memory. For the CPU `data` is the memory itself, 64-byte aligned. */
+typedef struct mo_buf {
+    void *data;
+    size_t bytes;
+} mo_buf;
+
+/* Activations inside a buffer: element (slot, row, col) sits at
+ * offset + slot * slot_stride + row * row_stride + col, counted in 4-byte elements. */
+typedef struct mo_view {
+    mo_buf *buf; /* NULL: absent */
+    size_t offset, slot_stride, row_stride;
+    int rows, cols;
+} mo_view;
+
+/* A float matrix in host memory, row-major [rows, cols]; data may be unaligned. */
+typedef struct mo_matrix {
+    mo_dtype dtype; /* MO_F32, MO_F16, MO_BF16 */
+    int64_t rows, cols;
+    const void *data;
+} mo_matrix;
+
+enum { MO_STRIP = 16 };
+
+typedef enum mo_layout {
+    MO_LAYOUT_ROWS,  /* rows as they are: embedding tables, norm vectors */
+    MO_LAYOUT_STRIPS /* strips of 16 rows, [strip][col][16], last strip zero-padded: what linear
+                        reads */
+} mo_layout;
+
+/* Weights on the device. */
+typedef struct mo_weight {
+    mo_buf *buf;
+    mo_dtype dtype; /* MO_F32, MO_F16, MO_BF16 */
+    mo_layout layout;
+    int rows, cols;
+} mo_weight;
+
+typedef enum mo_op_kind {
+    MO_OP_EMBED_SUM,
+    MO_OP_NORM,
+    MO_OP_LINEAR,
+    MO_OP_ROPE_TABLE,
+    MO_OP_ROPE_KV,
+    MO_OP_ATTEND,
+    MO_OP_ACT,
+    MO_OP_ACT_MUL,
+    MO_OP_UPSAMPLE,
+    MO_OP_RVQ_PICK,
+    MO_OP_SAMPLE,
+    MO_OP_GRID_READ,
+    MO_OP_GRID_WRITE,
+    MO_OP_PAD_FIRST,
+    MO_OP_SHIFT,
+    MO_OP_ADVANCE,
+    MO_OP_COUNT
+} mo_op_kind;
+
+/* out[row] = (accumulate ? out[row] : 0) + sum over tables i, in order, of tables[i][token i].
+ * Token -1 adds nothing. A token outside the table is clamped by nobody: the front end and the
+ * grid only produce valid ones, hosts check what they write. */
+typedef struct mo_op_embed_sum {
+    const mo_weight *const *tables; /* [n] all with the same cols; either layout */
+    int n;
+    mo_view tokens; /* i32 [rows, >= n] */
+    mo_view out;    /* f32 [rows, cols] */
+    bool accumulate;
+} mo_op_embed_sum;
+
+/* Normalise each row of `in`. RMS: x * weight / sqrt(mean(x^2) + eps). Layer: (x - mean) /
+ * sqrt(mean((x - mean)^2) + eps) * weight + bias. weight, bias: MO_LAYOUT_ROWS [1, cols] f32. */
+typedef struct mo_op_norm {
+    mo_norm_kind kind;
+    float eps;
+    const mo_weight *weight, *bias;
+    mo_view in, out;
+} mo_op_norm;
+
+/* Linear layer and causal convolution in one. With K = taps * in.cols:
+ *   acc         = sum over tap j, channel c, in that order: w[n][j * in.cols + c] *
+ *                 in[row * stride + j * dilation][c], from 0 with fused multiply-add
+ *   out[row][n] = add[row][n] + scale[n] * (acc + bias[n])      (absent parts left out)
+ * `out` may alias `add`, never `in`. w: MO_LAYOUT_STRIPS [N, K]; bias, scale: ROWS [1, N] f32.
+ * in has (out.rows - 1) * stride + (taps - 1) * dilation + 1 rows.
+ * A transposed convolution is this op too: see layers.c. */
+typedef struct mo_op_linear {
+    const mo_weight *w, *bias, *scale;
+    mo_view in, add, out;
+    int taps, stride, dilation; /* 1, 1, 1 for a plain linear layer */
+} mo_op_linear;
+
+/* cos and sin for each row's position pos[slot] + row: out[row][2i] = cos(a), [2i+1] = sin(a),
+ * a = (float)position * freq[i] in float32, cos and sin rounded from double. freq: ROWS
+ * [1, head_dim/2] f32. */
+typedef struct mo_op_rope_table {
+    const mo_weight *freq;
+    mo_view pos; /* i32 [1, 1] */
+    mo_view out; /* f32 [rows, head_dim] */
+} mo_op_rope_table;
+
+/* KV ring of one layer: k and v are f32 [slots, kv_heads, capacity, head_dim], entry of position p
+ * at p % capacity. */
+typedef struct mo_kv {
+    mo_buf *k, *v;
+    int kv_heads, capacity, head_dim;
+} mo_kv;
+
+/* Split rows of qkv = [q: heads*hd | k: kv_heads*hd | v: kv_heads*hd]; rotate q in place and k by
+ * `table` (kind NONE: no rotation, table absent), and write k and v of row t at position
+ * pos[slot] + t (pos absent: static_pos + t). All rows are written before anything attends. */
+typedef struct mo_op_rope_kv {
+    mo_rope_kind kind;
+    int heads;
+    mo_view qkv, table, pos;
+    int static_pos;
+    mo_kv kv;
+} mo_op_rope_kv;
+
+/* out[t][h] = softmax over visible positions p of q.k / sqrt(hd), times v. Query t sits at
+ * P = pos + t; with L = pos + rows - 1, the last position written, visible are
+ * max(0, P - context + 1, L - capacity + 1) <= p <= P. Query head h uses kv head h / (heads /
+ * kv_heads). q is the first heads*hd columns of `qkv`. */
+typedef struct mo_op_attend {
+    int heads, context;
+    mo_view qkv, pos;
+    int static_pos;
+    mo_kv kv;
+    mo_view out; /* f32 [rows, heads*hd] */
+} mo_op_attend;
+
+typedef enum mo_act { MO_ACT_COPY, MO_ACT_ELU, MO_ACT_GELU } mo_act;
+
+/* out = f(in), element by element. ELU: x > 0 ? x : e^x - 1. GELU: exact erf form. */
+typedef struct mo_op_act {
+    mo_act act;
+    mo_view in, out;
+} mo_op_act;
+
+/* out[c] = silu(in[c]) * in[out.cols + c]; in.cols = 2 * out.cols. */
+typedef struct mo_op_act_mul {
+    mo_view in, out;
+} mo_op_act_mul;
+
+/* Depthwise transposed convolution, kernel = taps * stride, causal:
+ * out[t * stride + p][c] = sum over j < taps of w[c][j * stride + p] * in[taps - 1 + t - j][c]:
+ * in has taps - 1 rows of history in front. w: ROWS [C, taps * stride] f32. */
+typedef struct mo_op_upsample {
+    const mo_weight *w;
+    int taps, stride;
+    mo_view in, out;
+} mo_op_upsample;
+
+/* One stage of residual vector quantisation. scores[row][j] = x.e_j - |e_j|^2 / 2 from a linear op.
+ * Picks the entry nearest to residual[row] (ties: first index), exactly: every entry whose score is
+ * within the error bound of the best is measured again in double precision. Writes
+ * codes[row][0] and subtracts the entry from residual[row]. codebook: STRIPS [bins, dim] f32. */
+typedef struct mo_op_rvq_pick {
+    const mo_weight *codebook;
+    mo_view scores, residual;
+    mo_view codes; /* i32 [rows, 1] */
+} mo_op_rvq_pick;
+
+/* Sampling parameters of one slot, one row of MO_SAMPLE_COLS 4-byte elements. */
+enum {
+    MO_SAMPLE_TEXT_TEMP,  /* f32; <= 0: greedy */
+    MO_SAMPLE_TEXT_TOP_K, /* i32; <= 0: whole vocabulary */
+    MO_SAMPLE_AUDIO_TEMP,
+    MO_SAMPLE_AUDIO_TOP_K,
+    MO_SAMPLE_SEED_LO, /* u32 */
+    MO_SAMPLE_SEED_HI,
+    MO_SAMPLE_COLS
+};
+
+/* token = forced[channel] if that is not MOSHI_FREE, else greedy (first maximum) or: p =
+ * softmax(logits / temp) over all entries, keep the k largest (ties at the border: lowest index
+ * first), argmax of p_j / q_j with q_j exponential noise = -log(u_j), where u_j comes from
+ * Philox4x32-10 with key = seed, counter = (j / 4, channel, step, 0), lane j % 4. */
+typedef struct mo_op_sample {
+    int channel; /* 0 text, 1 + k audio codebook k */
+    mo_view logits;
+    mo_view params; /* [1, MO_SAMPLE_COLS] */
+    mo_view force;  /* i32 [1, 1 + dep_q] */
+    mo_view step;   /* i32 [1, 1] */
+    mo_view token;  /* i32 [1, 1] */
+} mo_op_sample;
+
+/* The token grid of the reference's LMGen: see delays.h. */
+typedef struct mo_grid {
+    mo_view cache;     /* i32 [columns = max_delay + 2, channels = 1 + n_q], -2 = not generated */
+    mo_view step;      /* i32 [1, 1]: o, steps done */
+    const int *delays; /* [1 + n_q], host memory that lives as long as the program */
+    int n_q, dep_q, max_delay, text_initial, audio_initial;
+} mo_grid;
+
+/* Store the user's codes and build the model's input. */
+typedef struct mo_op_grid_read {
+    mo_grid grid;
+    mo_view user; /* i32 [1, n_q - dep_q] (absent when there are none) */
+    mo_view out;  /* i32 [1, 1 + n_q] */
+} mo_op_grid_read;
+
+/* Store the sampled tokens, advance the step, and give the delay-aligned output, or MOSHI_NO_TOKEN
+ * in every channel during the first max_delay steps. */
+typedef struct mo_op_grid_write {
+    mo_grid grid;
+    mo_view tokens; /* i32 [1, 1 + dep_q] sampled: text, audio */
+    mo_view out;    /* i32 [1, 1 + dep_q] */
+} mo_op_grid_write;
+
+/* If pos[slot] == 0: fill rows 0 .. n-1 of view with copies of row n (replicate padding of the
+ * first call of a stream). */
+typedef struct mo_op_pad_first {
+    mo_view view, pos;
+    int n;
+} mo_op_pad_first;
+
+/* Streaming history: move the last n rows of view to its front. */
+typedef struct mo_op_shift {
+    mo_view view;
+    int n;
+} mo_op_shift;
+
+/* pos[slot] += n. */
+typedef struct mo_op_advance {
+    mo_view pos;
+    int n;
+} mo_op_advance;
+
+typedef struct mo_op {
+    mo_op_kind kind;
+    union {
+        mo_op_embed_sum embed_sum;
+        mo_op_norm norm;
+        mo_op_linear linear;
+        mo_op_rope_table rope_table;
+        mo_op_rope_kv rope_kv;
+        mo_op_attend attend;
+        mo_op_act act;
+        mo_op_act_mul act_mul;
+        mo_op_upsample upsample;
+        mo_op_rvq_pick rvq_pick;
+        mo_op_sample sample;
+        mo_op_grid_read grid_read;
+        mo_op_grid_write grid_write;
+        mo_op_pad_first pad_first;
+        mo_op_shift shift;
+        mo_op_advance advance;
+    } u;
+} mo_op;
+
+typedef struct mo_backend_options {
+    int threads; /* 0: one per physical core */
+    int level;   /* CPU: 0 the best the machine has, else force one (mo_cpu_level), for tests */
+} mo_backend_options;
+
+/* The table every device provides. All memory is taken by alloc, weight and record; run never
+ * allocates. One backend is driven by one thread at a time. */
+typedef struct mo_backend_ops {
+    const char *name;
+    int (*open)(mo_backend **out, const mo_backend_options *options, moshi_error *err);
+    void (*close)(mo_backend *be);
+    /* Zeroed memory; NULL when there is none left. */
+    mo_buf *(*alloc)(mo_backend *be, size_t bytes);
+    void (*free)(mo_backend *be, mo_buf *buf);
+    void (*write)(mo_backend *be, mo_buf *buf, size_t offset_bytes, const void *src, size_t bytes);
+    void (*read)(mo_backend *be, const mo_buf *buf, size_t offset_bytes, void *dst, size_t bytes);
+    void (*zero)(mo_backend *be, mo_buf *buf, size_t offset_bytes, size_t bytes);
+    /* Upload a matrix in the wanted layout. MOSHI_ENOMEM on failure. */
+    int (*weight)(mo_backend *be, const mo_matrix *src, mo_layout layout, mo_weight *out);
+    void (*weight_free)(mo_backend *be, mo_weight *w);
+    /* Can this device run ops of `kind` on weights of `dtype`? */
+    bool (*supports)(mo_backend *be, mo_op_kind kind, mo_dtype dtype);
+    /* Keep a copy of the list. `slots` is the size of every slot axis in it. Table arrays that ops
+     * point to must outlive the program. NULL when out of memory. */
+    mo_program *(*record)(mo_backend *be, const mo_op *ops, int n, int slots);
+    void (*program_free)(mo_backend *be, mo_program *p);
+    /* Run ops first .. last-1 for the slots with exec[slot] != 0 and wait. 0, or MOSHI_EDEVICE. */
+    int (*run)(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec);
+    int (*threads)(const mo_backend *be);
+    const char *(*kernels)(const mo_backend *be); /* "avx512", ... */
+} mo_backend_ops;
+
+struct mo_backend {
+    const mo_backend_ops *ops;
+    /* followed by the device's own fields */
+};
+
+/* The devices this build knows, best first, NULL-terminated by name == NULL. */
+const mo_backend_ops *mo_backend_find(const char *device);
+extern const mo_backend_ops mo_backend_cpu;
+
+#endif

@@ -1,0 +1,82 @@
+/* checkpoint.h - one read-only view (name, dtype, shape, bytes) over any weights file.
+ *
+ * Files are hostile: every offset and size is checked against the file before a view is handed out,
+ * so that code behind this header may trust data, shape and bytes of a mo_tensor_view. */
+#ifndef MO_CHECKPOINT_H
+#define MO_CHECKPOINT_H
+
+#include "util.h"
+
+enum { MO_MAX_DIMS = 5 };
+
+typedef enum mo_dtype {
+    MO_F32,
+    MO_F16,
+    MO_BF16,
+    MO_F64,
+    MO_I8,
+    MO_U8,
+    MO_I16,
+    MO_U16,
+    MO_I32,
+    MO_U32,
+    MO_I64,
+    MO_U64,
+    MO_BOOL,
+    MO_DTYPE_COUNT
+} mo_dtype;
+
+/* Name as safetensors spells it ("BF16") and bytes per element. */
+const char *mo_dtype_name(mo_dtype dtype);
+size_t mo_dtype_bytes(mo_dtype dtype);
+
+typedef struct mo_tensor_view {
+    const char *name;
+    mo_dtype dtype;
+    int ndim;
+    int64_t shape[MO_MAX_DIMS];
+    uint64_t count; /* product of shape */
+    uint64_t bytes;
+    const void *data; /* little endian, row-major, NOT necessarily aligned */
+} mo_tensor_view;
+
+/* Bytes of a file: mapped from disk, or borrowed from a blob. */
+typedef struct mo_file {
+    char *name; /* as shown in messages */
+    const uint8_t *data;
+    size_t size;
+    void *map; /* what to unmap; NULL when borrowed */
+} mo_file;
+
+/* Map `path`; `name` is used in messages. Directories, missing and unreadable files each get their
+ * own message. */
+int mo_file_map(mo_file *out, const char *path, const char *name, moshi_error *err);
+int mo_file_borrow(mo_file *out, const void *data, size_t size, const char *name, moshi_error *err);
+void mo_file_close(mo_file *file);
+
+typedef struct mo_checkpoint {
+    mo_file file;
+    mo_tensor_view *tensors; /* sorted by name */
+    size_t n_tensors;
+    char *names; /* storage behind the views' names */
+} mo_checkpoint;
+
+/* Read the table of tensors of `file` (format told from its content). Takes the file over: it is
+ * closed with the checkpoint, and also on failure. */
+int mo_checkpoint_open(mo_checkpoint *out, mo_file *file, moshi_error *err);
+void mo_checkpoint_close(mo_checkpoint *ck);
+/* NULL when there is no tensor of that name. */
+const mo_tensor_view *mo_checkpoint_find(const mo_checkpoint *ck, const char *name);
+
+/* safetensors.c: parse a file already in memory into ck->tensors. Rejects duplicate names, unknown
+ * dtypes, offsets outside the file, overlaps, sizes that do not match the shape. */
+int mo_safetensors_parse(mo_checkpoint *ck, const uint8_t *data, size_t size, const char *file,
+                         moshi_error *err);
+
+/* Element i (< count) of a float tensor as float32; values convert exactly. */
+float mo_tensor_at(const mo_tensor_view *t, uint64_t i);
+/* Copy elements first .. first+n-1 of a float tensor (F32, F16, BF16, F64) as float32. */
+void mo_tensor_read(const mo_tensor_view *t, uint64_t first, uint64_t n, float *out);
+bool mo_dtype_is_float(mo_dtype dtype);
+
+#endif

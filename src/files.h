@@ -1,0 +1,33 @@
+/* files.h - from what the caller names (a directory, a checkpoint, blobs in memory) to the files of
+ * a model: configurations, weights, tokenizer. */
+#ifndef MO_FILES_H
+#define MO_FILES_H
+
+#include "checkpoint.h"
+#include "config.h"
+#include "text.h"
+
+/* What a caller may need; files that are not asked for are not opened. */
+enum { MO_WANT_LM = 1, MO_WANT_MIMI = 2, MO_WANT_TEXT = 4 };
+
+typedef struct mo_model_files {
+    bool has_lm, has_mimi, has_text;
+    mo_lm_config lm;
+    mo_mimi_config mimi;
+    mo_checkpoint lm_file, mimi_file;
+    mo_text text;
+} mo_model_files;
+
+/* Open what `want` asks for.
+ *   path = directory: config.json names the files (relative paths allowed). Without moshi_name:
+ *          model.safetensors. A directory whose config.json is Mimi's own is a codec-only model.
+ *   path = file: the checkpoint itself with config.json beside it (its own name wins over
+ *          moshi_name); for MO_WANT_MIMI alone also a Mimi file: with Mimi's config.json beside it,
+ *          or of the official sizes.
+ *   blobs: as a directory, names matched after dropping a leading "./".
+ * Missing pieces that were asked for are errors that say which file was looked for and where. */
+int mo_model_files_open(mo_model_files *out, const char *path, const moshi_blob *blobs,
+                        size_t n_blobs, int want, moshi_error *err);
+void mo_model_files_close(mo_model_files *files);
+
+#endif
