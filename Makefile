@@ -1,17 +1,21 @@
 # moshi.c - build, test and install.
 #
-#   make            library and program (build/<configuration>/)
-#   make test       all tests; SAN=address,undefined or SAN=thread for sanitized builds
-#   make bench      short benchmark on the demo model
+#   make            library and program
+#   make lib        libmoshi: static, shared, moshi.pc
+#   make test       every test; ONLY="test_ops test_lm" runs some
+#                   SAN=address,undefined or SAN=thread: everything built and run with sanitizers
+#   make bench      how fast this machine is
 #   make fuzz       fuzz every reader for FUZZ_SECONDS each (needs clang)
-#   make lint       format and static checks
-#   make install    PREFIX=/usr/local
-#   make info       what this build contains
+#   make lint       format, static checks, rules of the library
+#   make install    PREFIX=/usr/local DESTDIR=; make uninstall takes it away again
+#   make info       what this build would contain
 #
-# Objects live in build/<hash of the configuration>/, so that switching compilers or sanitizers
-# never needs a clean.
+# Objects live in build/<checksum of the configuration>/, so that switching compilers, flags or
+# sanitizers never needs a clean. build/current points to the last program built.
+# Works with GNU make 3.81 and later.
 
-VERSION := $(shell sed -n 's/^\#define MOSHI_VERSION_MAJOR \(.*\)/\1/p' include/moshi.h).$(shell sed -n 's/^\#define MOSHI_VERSION_MINOR \(.*\)/\1/p' include/moshi.h).$(shell sed -n 's/^\#define MOSHI_VERSION_PATCH \(.*\)/\1/p' include/moshi.h)
+version_part = $(shell sed -n 's/^.define MOSHI_VERSION_$(1) //p' include/moshi.h)
+VERSION := $(call version_part,MAJOR).$(call version_part,MINOR).$(call version_part,PATCH)
 SOVERSION := 0
 
 PREFIX ?= /usr/local
@@ -23,30 +27,41 @@ DESTDIR ?=
 
 CC ?= cc
 AR ?= ar
+INSTALL ?= install
 PKG_CONFIG ?= pkg-config
 OPT ?= -O2 -g
 CFLAGS ?=
 LDFLAGS ?=
 SAN ?=
 V ?=
+ONLY ?=
+FUZZ_SECONDS ?= 60
 
 OS := $(shell uname -s)
-MACHINE := $(shell $(CC) -dumpmachine)
-ARCH := $(firstword $(subst -, ,$(MACHINE)))
+ARCH := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null)))
 
 # ---- configuration -----------------------------------------------------------------------------
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
+# No contraction: a fused multiply-add happens where the source says fmaf() and nowhere else.
 BASE := -std=c11 $(WARN) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -pthread \
         -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -D_DARWIN_C_SOURCE
 ifneq ($(SAN),)
 SANFLAGS := -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all
 endif
+
+# A library counts as present when pkg-config knows it or its header can be included.
+HASH := \#
+have_lib = $(shell $(PKG_CONFIG) --exists $(1) 2>/dev/null && echo yes || \
+    { echo '$(HASH)include <$(2)>' | $(CC) $(CFLAGS) -E -x c - >/dev/null 2>&1 && echo yes; })
+HAVE_JANSSON := $(call have_lib,jansson,jansson.h)
+HAVE_SNDFILE := $(call have_lib,sndfile,sndfile.h)
 JANSSON_CFLAGS := $(shell $(PKG_CONFIG) --cflags jansson 2>/dev/null)
 JANSSON_LIBS := $(shell $(PKG_CONFIG) --libs jansson 2>/dev/null || echo -ljansson)
 SNDFILE_CFLAGS := $(shell $(PKG_CONFIG) --cflags sndfile 2>/dev/null)
 SNDFILE_LIBS := $(shell $(PKG_CONFIG) --libs sndfile 2>/dev/null || echo -lsndfile)
 
-CONFIG := $(shell printf '%s' '$(CC) $(shell $(CC) --version | head -n 1) $(OPT) $(CFLAGS) $(LDFLAGS) $(SAN) $(BASE)' | cksum | cut -d' ' -f1)
+CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
+CONFIG := $(shell printf '%s' '$(CC) $(CC_VERSION) $(OPT) $(CFLAGS) $(LDFLAGS) $(SAN) $(BASE)' | cksum | cut -d' ' -f1)
 B := build/$(CONFIG)
 
 ifeq ($(V),)
@@ -62,11 +77,18 @@ APP_SRC := $(wildcard app/*.c)
 TEST_SRC := $(wildcard tests/test_*.c)
 # Linked into every test: reference implementations, model generators, file helpers.
 TEST_COMMON_SRC := $(filter-out $(TEST_SRC),$(wildcard tests/*.c))
+TEST_SCRIPTS := $(wildcard tests/test_*.sh)
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
 APP_OBJ := $(APP_SRC:%.c=$(B)/%.o)
+# Tests may call any part of the program but its main().
+APP_PARTS_OBJ := $(filter-out $(B)/app/main.o,$(APP_OBJ))
+TEST_OBJ := $(TEST_SRC:%.c=$(B)/%.o)
 TEST_COMMON_OBJ := $(TEST_COMMON_SRC:%.c=$(B)/%.o)
-TESTS := $(TEST_SRC:tests/%.c=$(B)/tests/%)
+FUZZ_OBJ := $(FUZZ_SRC:%.c=$(B)/%.o)
+TESTS := $(TEST_SRC:%.c=$(B)/%)
+FUZZERS := $(FUZZ_SRC:%.c=$(B)/%)
 
 ifeq ($(OS),Darwin)
 SONAME := libmoshi.$(SOVERSION).dylib
@@ -77,59 +99,183 @@ else
 SONAME := libmoshi.so.$(SOVERSION)
 SOFILE := libmoshi.so.$(VERSION)
 SOLINK := libmoshi.so
-SOFLAGS := -shared -Wl,-soname,$(SONAME) -Wl,-z,defs
+SOFLAGS := -shared -Wl,-soname,$(SONAME)
+# A sanitized library leaves the sanitizer's own symbols to the program.
+ifeq ($(SAN),)
+SOFLAGS += -Wl,-z,defs
+endif
 endif
 
 LIB_LIBS := $(JANSSON_LIBS) -lm -pthread
 APP_LIBS := $(SNDFILE_LIBS) $(JANSSON_LIBS) -lm -pthread
 
 # Instruction sets only on the files that hold their kernels: everything else stays portable.
-ifneq ($(filter x86_64 amd64 i%86,$(ARCH)),)
-$(B)/src/cpu/kernels_avx2.o: ISA := -mavx2 -mfma -mf16c
-$(B)/src/cpu/kernels_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
+ifneq ($(filter x86_64 amd64,$(ARCH)),)
+ISA_AVX2 := -mavx2 -mfma -mf16c
+ISA_AVX512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512 $(ISA_AVX2)
+$(B)/src/cpu/kernels_avx2.o: ISA := $(ISA_AVX2)
+$(B)/src/cpu/kernels_avx512.o: ISA := $(ISA_AVX512)
 endif
 
-.PHONY: all lib program test tests bench fuzz lint info install uninstall clean
-all: lib program
+.PHONY: all lib program tests test bench fuzz fuzzers lint info install install-lib uninstall clean \
+        need-jansson need-sndfile FORCE
+.DELETE_ON_ERROR:
+.SUFFIXES:
 
+all: lib program
 lib: $(B)/libmoshi.a $(B)/$(SOFILE) $(B)/moshi.pc
 program: $(B)/moshi
 	@ln -sfn $(CONFIG) build/current
+tests: $(TESTS)
+fuzzers: $(FUZZERS)
 
-$(B)/src/%.o: src/%.c
+# ---- what must be installed --------------------------------------------------------------------
+define MISSING_TEXT
+
+moshi.c needs a C11 compiler, pkg-config, jansson (JSON) and libsndfile (audio files). Install:
+  Debian, Ubuntu   apt-get install gcc libc6-dev make pkg-config libjansson-dev libsndfile1-dev
+  Fedora           dnf install gcc make pkgconf-pkg-config jansson-devel libsndfile-devel
+  Arch             pacman -S gcc make pkgconf jansson libsndfile
+  macOS            brew install pkg-config jansson libsndfile   (after xcode-select --install)
+endef
+export MISSING_TEXT
+
+need-jansson:
+	@test -n "$(CC_VERSION)" || { echo "No C compiler: '$(CC)' does not run.$$MISSING_TEXT" >&2; exit 1; }
+	@test -n "$(HAVE_JANSSON)" || { echo "jansson.h was not found.$$MISSING_TEXT" >&2; exit 1; }
+need-sndfile:
+	@test -n "$(HAVE_SNDFILE)" || { echo "sndfile.h was not found.$$MISSING_TEXT" >&2; exit 1; }
+
+# ---- objects -----------------------------------------------------------------------------------
+COMPILE = $(CC) $(BASE) $(OPT) $(ISA) $(SANFLAGS) -Iinclude
+OUTPUT = $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(LIB_OBJ): $(B)/%.o: %.c | need-jansson
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) $(BASE) $(OPT) $(ISA) $(SANFLAGS) -Iinclude -Isrc $(JANSSON_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(COMPILE) -Isrc $(JANSSON_CFLAGS) $(OUTPUT)
 
 # The program sees the public header and nothing else of the library.
-$(B)/app/%.o: app/%.c
+$(APP_OBJ): $(B)/%.o: %.c | need-jansson need-sndfile
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) $(BASE) $(OPT) $(SANFLAGS) -Iinclude $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(COMPILE) $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(OUTPUT)
+
+# The assembler includes these files, which the dependency output of the compiler does not know.
+$(B)/app/embedded.o: $(wildcard models/demo/*.json models/demo/*.safetensors models/demo/*.model)
 
 # Tests look inside.
-$(B)/tests/%.o: tests/%.c
+$(TEST_OBJ) $(TEST_COMMON_OBJ) $(FUZZ_OBJ): $(B)/%.o: %.c | need-jansson need-sndfile
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) $(BASE) $(OPT) $(SANFLAGS) -Iinclude -Isrc -Iapp -Itests $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(COMPILE) -Isrc -Iapp -Itests $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(OUTPUT)
 
+# ---- library and program -----------------------------------------------------------------------
 $(B)/libmoshi.a: $(LIB_OBJ)
 	$(call say,AR)
-	$(Q)rm -f $@ && $(AR) rcs $@ $^
+	$(Q)rm -f $@ && $(AR) rcs $@ $(LIB_OBJ)
 
 $(B)/$(SOFILE): $(LIB_OBJ)
 	$(call say,LD)
-	$(Q)$(CC) $(SOFLAGS) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(LIB_LIBS)
+	$(Q)$(CC) $(SOFLAGS) $(SANFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(LIB_OBJ) $(LIB_LIBS)
 	$(Q)ln -sf $(SOFILE) $(B)/$(SONAME) && ln -sf $(SONAME) $(B)/$(SOLINK)
+
+# Made every time, replaced only when it says something else: it depends on PREFIX.
+$(B)/moshi.pc: moshi.pc.in FORCE
+	@mkdir -p $(@D)
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	    -e 's|@VERSION@|$(VERSION)|' moshi.pc.in > $@.new
+	@if cmp -s $@.new $@; then rm -f $@.new; else mv -f $@.new $@; fi
 
 $(B)/moshi: $(APP_OBJ) $(B)/libmoshi.a
 	$(call say,LD)
-	$(Q)$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(APP_LIBS)
+	$(Q)$(CC) $(SANFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(APP_OBJ) $(B)/libmoshi.a $(APP_LIBS)
 
-$(B)/tests/%: $(B)/tests/%.o $(TEST_COMMON_OBJ) $(B)/libmoshi.a
+# ---- tests -------------------------------------------------------------------------------------
+TEST_PARTS := $(TEST_COMMON_OBJ) $(B)/app-parts.a $(B)/libmoshi.a
+
+$(B)/app-parts.a: $(APP_PARTS_OBJ)
+	$(call say,AR)
+	$(Q)rm -f $@ && $(AR) rcs $@ $(APP_PARTS_OBJ)
+
+$(TESTS): $(B)/%: $(B)/%.o $(TEST_PARTS)
 	$(call say,LD)
-	$(Q)$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(APP_LIBS) -ldl
+	$(Q)$(CC) $(SANFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(TEST_PARTS) $(APP_LIBS) -ldl
 
-tests: $(TESTS)
+test: lib program tests
+	@MAKE='$(MAKE)' CC='$(CC)' SAN='$(SAN)' B='$(B)' PKG_CONFIG='$(PKG_CONFIG)' \
+	    sh tests/run.sh $(B) $(if $(ONLY),$(ONLY),$(TEST_SRC) $(TEST_SCRIPTS))
 
--include $(LIB_OBJ:.o=.d) $(APP_OBJ:.o=.d) $(TEST_COMMON_OBJ:.o=.d) $(TESTS:%=%.d)
+lint: lib
+	@B='$(B)' sh tests/lint.sh
+
+# ---- bench -------------------------------------------------------------------------------------
+bench: program $(B)/tests/test_ops
+	@B='$(B)' sh tests/bench.sh
+
+# ---- fuzz --------------------------------------------------------------------------------------
+# The library is built with coverage and sanitizers in its own build directory.
+fuzz:
+	@command -v clang >/dev/null || { echo "make fuzz needs clang with libFuzzer (Debian: clang libclang-rt-14-dev)" >&2; exit 1; }
+	@$(MAKE) CC=clang SAN=fuzzer-no-link,address,undefined fuzz-run
+
+.PHONY: fuzz-run
+fuzz-run: fuzzers
+	@B='$(B)' FUZZ_SECONDS='$(FUZZ_SECONDS)' sh tests/fuzz/run.sh $(FUZZERS)
+
+$(FUZZERS): $(B)/%: $(B)/%.o $(TEST_PARTS)
+	$(call say,LD)
+	$(Q)$(CC) $(SANFLAGS) -fsanitize=fuzzer $(CFLAGS) $(LDFLAGS) -o $@ $< $(TEST_PARTS) $(APP_LIBS) -ldl
+
+# ---- install -----------------------------------------------------------------------------------
+MAN_PAGES := $(wildcard man/*.1)
+INSTALLED = $(BINDIR)/moshi $(INCLUDEDIR)/moshi.h $(LIBDIR)/libmoshi.a $(LIBDIR)/$(SOFILE) \
+    $(LIBDIR)/$(SONAME) $(LIBDIR)/$(SOLINK) $(LIBDIR)/pkgconfig/moshi.pc \
+    $(MAN_PAGES:man/%=$(MANDIR)/man1/%)
+
+install-lib: lib
+	$(INSTALL) -d '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(LIBDIR)/pkgconfig'
+	$(INSTALL) -m 644 include/moshi.h '$(DESTDIR)$(INCLUDEDIR)/moshi.h'
+	$(INSTALL) -m 644 $(B)/libmoshi.a '$(DESTDIR)$(LIBDIR)/libmoshi.a'
+	$(INSTALL) -m 755 $(B)/$(SOFILE) '$(DESTDIR)$(LIBDIR)/$(SOFILE)'
+	ln -sf $(SOFILE) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
+	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/$(SOLINK)'
+	$(INSTALL) -m 644 $(B)/moshi.pc '$(DESTDIR)$(LIBDIR)/pkgconfig/moshi.pc'
+
+install: install-lib program
+	$(INSTALL) -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(MANDIR)/man1'
+	$(INSTALL) -m 755 $(B)/moshi '$(DESTDIR)$(BINDIR)/moshi'
+	@for page in $(MAN_PAGES); do \
+	    $(INSTALL) -m 644 "$$page" '$(DESTDIR)$(MANDIR)/man1/' || exit 1; \
+	done
+
+uninstall:
+	@for file in $(INSTALLED); do rm -f "$(DESTDIR)$$file"; done
+
+# ---- information -------------------------------------------------------------------------------
+lib_line = printf '  %-12s %s\n' $(1) "$$($(PKG_CONFIG) --modversion $(1) 2>/dev/null || echo $(if $(2),"found (pkg-config does not know it)",MISSING))"
+tool_line = printf '  %-12s %s\n' $(1) "$$(command -v $(1) || echo 'not found: $(2)')"
+info:
+	@echo "moshi.c $(VERSION), soname $(SONAME)"
+	@echo "  compiler     $(CC): $(CC_VERSION)"
+	@echo "  target       $(OS) $(ARCH)"
+	@echo "  flags        $(BASE) $(OPT) $(SANFLAGS) $(CFLAGS) $(LDFLAGS)"
+	@echo "  build        $(B)"
+	@echo "  prefix       $(PREFIX)"
+	@echo "devices: cpu"
+	@echo "instruction sets (one file each, chosen at run time):"
+	@echo "  kernels_avx2.c    $(if $(ISA_AVX2),$(ISA_AVX2),not on $(ARCH))"
+	@echo "  kernels_avx512.c  $(if $(ISA_AVX512),$(ISA_AVX512),not on $(ARCH))"
+	@echo "libraries:"
+	@$(call lib_line,jansson,$(HAVE_JANSSON))
+	@$(call lib_line,sndfile,$(HAVE_SNDFILE))
+	@echo "tools for development:"
+	@$(call tool_line,clang,second compiler and make fuzz)
+	@$(call tool_line,clang-format,make lint checks the format)
+	@$(call tool_line,shellcheck,make lint checks the scripts)
+	@$(call tool_line,cppcheck,make lint)
+
+clean:
+	rm -rf build out
+
+-include $(LIB_OBJ:.o=.d) $(APP_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(TEST_COMMON_OBJ:.o=.d) $(FUZZ_OBJ:.o=.d)
