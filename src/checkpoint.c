@@ -1,0 +1,224 @@
+/* checkpoint.c - files in memory, telling what a file is, and reading tensors as float32. */
+#include "checkpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- dtypes -------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    size_t bytes;
+} dtypes[MO_DTYPE_COUNT] = {
+    [MO_F32] = {"F32", 4},  [MO_F16] = {"F16", 2}, [MO_BF16] = {"BF16", 2}, [MO_F64] = {"F64", 8},
+    [MO_I8] = {"I8", 1},    [MO_U8] = {"U8", 1},   [MO_I16] = {"I16", 2},   [MO_U16] = {"U16", 2},
+    [MO_I32] = {"I32", 4},  [MO_U32] = {"U32", 4}, [MO_I64] = {"I64", 8},   [MO_U64] = {"U64", 8},
+    [MO_BOOL] = {"BOOL", 1}};
+
+const char *mo_dtype_name(mo_dtype dtype) {
+    return (unsigned)dtype < MO_DTYPE_COUNT ? dtypes[dtype].name : "?";
+}
+
+size_t mo_dtype_bytes(mo_dtype dtype) {
+    return (unsigned)dtype < MO_DTYPE_COUNT ? dtypes[dtype].bytes : 0;
+}
+
+bool mo_dtype_is_float(mo_dtype dtype) {
+    return dtype == MO_F32 || dtype == MO_F16 || dtype == MO_BF16 || dtype == MO_F64;
+}
+
+/* ---- files --------------------------------------------------------------------------------- */
+
+static int set_name(mo_file *file, const char *name, moshi_error *err) {
+    file->name = mo_format("%s", name);
+    return file->name ? 0 : mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", name);
+}
+
+static int map_open(mo_file *out, int fd, const char *name, moshi_error *err) {
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return mo_fail(err, MOSHI_EIO, "%s: cannot be examined: %s", name, strerror(errno));
+    if (S_ISDIR(st.st_mode))
+        return mo_fail(err, MOSHI_EMODEL, "%s: wanted a file, found a directory", name);
+    if (!S_ISREG(st.st_mode))
+        return mo_fail(err, MOSHI_EMODEL, "%s: wanted a regular file, found a device or pipe",
+                       name);
+    if ((uint64_t)st.st_size > SIZE_MAX / 2)
+        return mo_fail(err, MOSHI_ENOMEM, "%s: %lld bytes are more than this machine can address",
+                       name, (long long)st.st_size);
+    out->size = (size_t)st.st_size;
+    if (out->size == 0) { /* nothing to map; readers say that the file is empty */
+        out->data = (const uint8_t *)"";
+        return 0;
+    }
+    void *map = mmap(NULL, out->size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (map == MAP_FAILED)
+        return mo_fail(err, errno == ENOMEM ? MOSHI_ENOMEM : MOSHI_EIO,
+                       "%s: cannot be mapped into memory: %s", name, strerror(errno));
+    out->map = map;
+    out->data = map;
+    return 0;
+}
+
+int mo_file_map(mo_file *out, const char *path, const char *name, moshi_error *err) {
+    memset(out, 0, sizeof *out);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not block */
+    if (fd < 0) {
+        if (errno == ENOENT || errno == ENOTDIR)
+            return mo_fail(err, MOSHI_EMODEL, "%s: no such file", name);
+        if (errno == EACCES || errno == EPERM)
+            return mo_fail(err, MOSHI_EMODEL, "%s: cannot be read: permission denied", name);
+        return mo_fail(err, MOSHI_EIO, "%s: cannot be opened: %s", name, strerror(errno));
+    }
+    int rc = map_open(out, fd, name, err);
+    close(fd);
+    if (rc == 0) rc = set_name(out, name, err);
+    if (rc < 0) mo_file_close(out);
+    return rc;
+}
+
+int mo_file_borrow(mo_file *out, const void *data, size_t size, const char *name,
+                   moshi_error *err) {
+    memset(out, 0, sizeof *out);
+    if (!data && size)
+        return mo_fail(err, MOSHI_EINVAL, "%s: %zu bytes at a null pointer", name, size);
+    int rc = set_name(out, name, err);
+    if (rc < 0) return rc;
+    out->data = size ? data : (const uint8_t *)"";
+    out->size = size;
+    return 0;
+}
+
+void mo_file_close(mo_file *file) {
+    if (file->map) munmap(file->map, file->size);
+    free(file->name);
+    memset(file, 0, sizeof *file);
+}
+
+/* ---- checkpoints --------------------------------------------------------------------------- */
+
+static bool begins(const mo_file *file, const char *magic, size_t n) {
+    return file->size >= n && memcmp(file->data, magic, n) == 0;
+}
+
+/* Files people really hand over instead of safetensors, by how they begin. */
+static const struct {
+    const char *magic;
+    size_t n;
+    const char *is;
+} foreign[] = {
+    {"version https://git-lfs", 23,
+     "a Git LFS pointer, not the weights themselves; fetch them with `git lfs pull`"},
+    {"GGUF", 4, "a GGUF file, which this version cannot read; wanted safetensors"},
+    {"PK\3\4", 4,
+     "a zip archive (a PyTorch .pt/.pth or NumPy .npz file); wanted safetensors, convert it first"},
+    {"\x80\2", 2,
+     "a Python pickle (an old PyTorch .pt file); wanted safetensors, convert it first"},
+    {"\x80\4", 2, "a Python pickle; wanted safetensors, convert it first"},
+    {"\x93NUMPY", 6, "a NumPy array; wanted safetensors"},
+    {"<!DOCTYPE", 9, "a web page (perhaps an error page saved by a download); wanted safetensors"},
+    {"<!doctype", 9, "a web page (perhaps an error page saved by a download); wanted safetensors"},
+    {"<html", 5, "a web page (perhaps an error page saved by a download); wanted safetensors"},
+    {"<?xml", 5, "an XML document (perhaps an error saved by a download); wanted safetensors"},
+    {"\x1f\x8b", 2, "gzip-compressed; wanted plain safetensors, unpack it first"},
+    {"RIFF", 4, "a RIFF file (audio); wanted safetensors"},
+    {"{", 1, "JSON or other text beginning with '{'; wanted safetensors"},
+};
+
+static bool all_zero(const uint8_t *data, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (data[i]) return false;
+    return true;
+}
+
+/* Bytes 4..7 of a safetensors file belong to the header's length, which is below 2^32: a file that
+ * begins like one of the above but has them zero may still be safetensors. */
+static int refuse_foreign(const mo_file *file, moshi_error *err) {
+    if (file->size == 0)
+        return mo_fail(err, MOSHI_EMODEL, "%s: the file is empty (0 bytes); wanted safetensors",
+                       file->name);
+    if (file->size >= 8 && all_zero(file->data + 4, 4)) {
+        size_t look = file->size < 65536 ? file->size : 65536;
+        if (!all_zero(file->data, look)) return 0;
+        return mo_fail(err, MOSHI_EMODEL,
+                       "%s: the file holds only zeros where its header should be (%zu bytes in "
+                       "all); it looks like an unfinished download",
+                       file->name, file->size);
+    }
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
+        if (begins(file, foreign[i].magic, foreign[i].n))
+            return mo_fail(err, MOSHI_EMODEL, "%s: this is %s", file->name, foreign[i].is);
+    return 0;
+}
+
+int mo_checkpoint_open(mo_checkpoint *out, mo_file *file, moshi_error *err) {
+    memset(out, 0, sizeof *out);
+    out->file = *file;
+    memset(file, 0, sizeof *file);
+    int rc = refuse_foreign(&out->file, err);
+    if (rc == 0)
+        rc = mo_safetensors_parse(out, out->file.data, out->file.size, out->file.name, err);
+    if (rc < 0) mo_checkpoint_close(out);
+    return rc;
+}
+
+void mo_checkpoint_close(mo_checkpoint *ck) {
+    free(ck->tensors);
+    free(ck->names);
+    mo_file_close(&ck->file);
+    memset(ck, 0, sizeof *ck);
+}
+
+const mo_tensor_view *mo_checkpoint_find(const mo_checkpoint *ck, const char *name) {
+    size_t lo = 0, hi = ck->n_tensors;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        int order = strcmp(name, ck->tensors[mid].name);
+        if (order == 0) return &ck->tensors[mid];
+        if (order < 0) {
+            hi = mid;
+        } else {
+            lo = mid + 1;
+        }
+    }
+    return NULL;
+}
+
+/* ---- values -------------------------------------------------------------------------------- */
+
+/* memcpy because tensors sit at any offset of the file. */
+float mo_tensor_at(const mo_tensor_view *t, uint64_t i) {
+    const uint8_t *p = (const uint8_t *)t->data + i * mo_dtype_bytes(t->dtype);
+    uint16_t h;
+    float f;
+    double d;
+    switch (t->dtype) {
+    case MO_F32:
+        memcpy(&f, p, sizeof f);
+        return f;
+    case MO_F16:
+        memcpy(&h, p, sizeof h);
+        return mo_f16_to_f32(h);
+    case MO_BF16:
+        memcpy(&h, p, sizeof h);
+        return mo_bf16_to_f32(h);
+    case MO_F64:
+        memcpy(&d, p, sizeof d);
+        return (float)d;
+    default:
+        return 0.0f; /* not a float tensor: callers check with mo_dtype_is_float() */
+    }
+}
+
+void mo_tensor_read(const mo_tensor_view *t, uint64_t first, uint64_t n, float *out) {
+    if (t->dtype == MO_F32) {
+        memcpy(out, (const uint8_t *)t->data + first * 4, (size_t)n * 4);
+        return;
+    }
+    for (uint64_t i = 0; i < n; i++) out[i] = mo_tensor_at(t, first + i);
+}
