@@ -133,7 +133,7 @@ typedef struct moshi_engine_info {
     int sessions;
     int sample_rate_hz;   /* 24000; 0 without a codec */
     int frame_samples;    /* 1920; 0 without a codec */
-    double frame_rate_hz; /* 12.5; 0 without a codec */
+    double frame_rate_hz; /* 12.5 */
     int n_q;              /* audio channels the model reads */
     int dep_q;            /* audio channels it speaks: 1..dep_q are its own voice */
     int user_codebooks;   /* n_q - dep_q: channels that come from the user */
@@ -236,9 +236,10 @@ MOSHI_API int moshi_pull(moshi_session *session, moshi_event *event);
 typedef enum moshi_dtype { MOSHI_F32 = 0, MOSHI_I32 = 1 } moshi_dtype;
 
 /* One intermediate of one session at one step. `data` is borrowed for the call. Tap names:
- * lm.in_tokens, lm.embed, lm.layer.NN.{attn,out}, lm.out_norm, lm.text_logits, lm.text_token,
- * depth.KK.{in,layer.NN.out,hidden,logits,token}, lm.out_tokens,
- * mimi.enc.{conv.N,transformer,latent,codes}, mimi.dec.{quantized,upsampled,transformer,audio}.
+ * lm.in_tokens, lm.embed, lm.layer.NN.{attn,out}, lm.out_norm, lm.text_logits, lm.extra_head.N,
+ * lm.text_token, depth.KK.{in,layer.NN.out,hidden,logits,token}, lm.out_tokens,
+ * mimi.enc.{model.N,seanet,transformer,latent,codes}, mimi.dec.{quantized,upsampled,transformer,
+ * model.N,audio}; the codec's activations come as [channels, time].
  * A step that runs twice in one tick (the first frame) is reported twice. */
 typedef struct moshi_tap {
     const char *name;

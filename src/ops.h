@@ -61,6 +61,8 @@ typedef struct mo_trace {
     void *scratch; /* room for the largest tap */
     size_t scratch_bytes;
 } mo_trace;
+/* Trace what matches `globs` (copied), or nothing when fn is NULL. */
+int mo_trace_set(mo_trace *t, const char *globs, moshi_tap_fn fn, void *user);
 int mo_graph_run(mo_graph *g, const uint8_t *exec, const mo_trace *trace, const int64_t *step);
 /* Bytes the largest tap needs. */
 size_t mo_graph_tap_bytes(const mo_graph *g);

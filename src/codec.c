@@ -1,0 +1,236 @@
+/* codec.c - the Mimi codec alone: one stream in each direction, whole calls at a time. */
+#include "files.h"
+#include "frame.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_FRAMES_PER_CALL = 256, MAX_THREADS = 256 };
+
+struct moshi_codec {
+    pthread_mutex_t lock;
+    mo_backend *be;
+    mo_weights weights;
+    mo_mimi mimi;
+    mo_mimi_run run;
+    mo_stage encode, decode;
+    mo_view audio_in, codes_out, codes_in, audio_out;
+    moshi_codec_info info;
+    mo_trace trace;
+    int64_t encode_calls, decode_calls;
+    float *pcm;     /* one call's samples, when the stream ends inside it */
+    int32_t *codes; /* one call's codes */
+};
+
+static int options_check(const moshi_codec_options *o, moshi_error *err) {
+    const int known = MOSHI_EXACT | MOSHI_EXACT_MASK;
+    if (!o->model == !o->n_blobs)
+        return mo_fail(err, MOSHI_EINVAL, "codec options: give a model path or blobs, one of them");
+    if (o->codebooks < 0 || o->codebooks > MO_MAX_CODEBOOKS)
+        return mo_fail(err, MOSHI_EINVAL, "codec options: codebooks: wanted 1..%d, found %d",
+                       MO_MAX_CODEBOOKS, o->codebooks);
+    if (o->frames_per_call < 0 || o->frames_per_call > MAX_FRAMES_PER_CALL)
+        return mo_fail(err, MOSHI_EINVAL, "codec options: frames_per_call: wanted 1..%d, found %d",
+                       MAX_FRAMES_PER_CALL, o->frames_per_call);
+    if (o->threads < 0 || o->threads > MAX_THREADS)
+        return mo_fail(err, MOSHI_EINVAL, "codec options: threads: wanted 0..%d, found %d",
+                       MAX_THREADS, o->threads);
+    if (o->flags & ~known)
+        return mo_fail(err, MOSHI_EINVAL, "codec options: unknown flags 0x%x",
+                       (unsigned)(o->flags & ~known));
+    return 0;
+}
+
+static int load(moshi_codec *c, const mo_model_files *f, const moshi_codec_options *o,
+                moshi_error *err) {
+    mo_loader ld;
+    int n = o->codebooks ? o->codebooks : f->mimi.codebooks;
+    if (n > f->mimi.codebooks)
+        return mo_fail(err, MOSHI_EMODEL, "%s: wanted %d codebooks, this Mimi has %d",
+                       f->mimi_file.file.name, n, f->mimi.codebooks);
+    c->run = (mo_mimi_run){.frames = o->frames_per_call ? o->frames_per_call : 1,
+                           .codebooks = n,
+                           .exact_mask = (o->flags & MOSHI_EXACT_MASK) != 0};
+    c->info = (moshi_codec_info){.sample_rate_hz = f->mimi.sample_rate_hz,
+                                 .frame_samples = f->mimi.frame_samples,
+                                 .frame_rate_hz = f->mimi.frame_rate_hz,
+                                 .codebooks = n,
+                                 .max_codebooks = f->mimi.codebooks,
+                                 .bins = f->mimi.bins};
+    mo_weights_open(&c->weights, c->be);
+    int rc = mo_loader_begin(&ld, &c->weights, &f->mimi_file, err);
+    if (rc < 0) return rc;
+    mo_mimi_load(&c->mimi, &f->mimi, n, true, true, &ld);
+    return mo_loader_finish(&ld);
+}
+
+static int record(moshi_codec *c, moshi_error *err) {
+    mo_graph *enc = &c->encode.graph, *dec = &c->decode.graph;
+    mo_arena_open(&c->encode.arena, c->be, 1);
+    mo_graph_begin(enc, &c->encode.arena, err);
+    c->codes_out = mo_scratch(enc, c->run.frames, c->run.codebooks);
+    mo_mimi_record_encoder(enc, &c->mimi, &c->run, &c->audio_in, c->codes_out);
+    int rc = mo_graph_finish(enc);
+    if (rc < 0) return rc;
+    mo_arena_open(&c->decode.arena, c->be, 1);
+    mo_graph_begin(dec, &c->decode.arena, err);
+    c->codes_in = mo_scratch(dec, c->run.frames, c->run.codebooks);
+    mo_mimi_record_decoder(dec, &c->mimi, &c->run, c->codes_in, &c->audio_out);
+    rc = mo_graph_finish(dec);
+    if (rc < 0) return rc;
+
+    size_t taps = mo_graph_tap_bytes(enc);
+    if (mo_graph_tap_bytes(dec) > taps) taps = mo_graph_tap_bytes(dec);
+    size_t frames = (size_t)c->run.frames;
+    c->pcm = mo_calloc(frames * (size_t)c->info.frame_samples, sizeof *c->pcm);
+    c->codes = mo_calloc(frames * (size_t)c->run.codebooks, sizeof *c->codes);
+    c->trace.scratch = mo_calloc(taps + 4, 1);
+    c->trace.scratch_bytes = taps;
+    if (!c->pcm || !c->codes || !c->trace.scratch)
+        return mo_fail(err, MOSHI_ENOMEM, "out of memory for the codec");
+    c->info.parameters = c->weights.parameters;
+    c->info.weight_bytes = c->weights.bytes;
+    c->info.state_bytes = c->encode.arena.bytes + c->decode.arena.bytes;
+    return 0;
+}
+
+static int codec_open(moshi_codec *c, const moshi_codec_options *o, moshi_error *err) {
+    const char *device = o->device ? o->device : "cpu";
+    const mo_backend_ops *ops = mo_backend_find(device);
+    if (!ops)
+        return mo_fail(err, MOSHI_EDEVICE, "device '%s' is not available: wanted cpu", device);
+    mo_model_files files;
+    int rc = mo_model_files_open(&files, o->model, o->blobs, o->n_blobs, MO_WANT_MIMI, err);
+    if (rc < 0) return rc;
+    rc = ops->open(&c->be, &(mo_backend_options){.threads = o->threads}, err);
+    if (rc == 0) rc = load(c, &files, o, err);
+    if (rc == 0) rc = record(c, err);
+    mo_model_files_close(&files);
+    return rc;
+}
+
+int moshi_codec_open(moshi_codec **out, const moshi_codec_options *options, moshi_error *err) {
+    if (err) *err = (moshi_error){0};
+    if (!out || !options)
+        return mo_fail(err, MOSHI_EINVAL, "moshi_codec_open: out and options must not be NULL");
+    *out = NULL;
+    int rc = options_check(options, err);
+    if (rc < 0) return rc;
+    moshi_codec *c = mo_calloc(1, sizeof *c);
+    if (!c || pthread_mutex_init(&c->lock, NULL) != 0) {
+        free(c);
+        return mo_fail(err, MOSHI_ENOMEM, "out of memory for a codec");
+    }
+    rc = codec_open(c, options, err);
+    if (rc < 0) {
+        moshi_codec_close(c);
+        return rc;
+    }
+    *out = c;
+    return 0;
+}
+
+void moshi_codec_close(moshi_codec *c) {
+    if (!c) return;
+    if (c->be) {
+        mo_stage_free(&c->encode);
+        mo_stage_free(&c->decode);
+        mo_mimi_free(&c->mimi);
+        mo_weights_close(&c->weights);
+        c->be->ops->close(c->be);
+    }
+    free(c->pcm);
+    free(c->codes);
+    free(c->trace.globs);
+    free(c->trace.scratch);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+}
+
+int moshi_codec_get_info(const moshi_codec *codec, moshi_codec_info *info) {
+    if (!codec || !info) return MOSHI_EINVAL;
+    *info = codec->info;
+    return 0;
+}
+
+int moshi_codec_trace(moshi_codec *c, const char *globs, moshi_tap_fn fn, void *user) {
+    if (!c || (fn && !globs)) return MOSHI_EINVAL;
+    pthread_mutex_lock(&c->lock);
+    int rc = mo_trace_set(&c->trace, globs, fn, user);
+    pthread_mutex_unlock(&c->lock);
+    return rc;
+}
+
+int moshi_codec_reset(moshi_codec *c) {
+    if (!c) return MOSHI_EINVAL;
+    pthread_mutex_lock(&c->lock);
+    mo_arena_reset_slot(&c->encode.arena, 0);
+    mo_arena_reset_slot(&c->decode.arena, 0);
+    c->encode_calls = c->decode_calls = 0;
+    pthread_mutex_unlock(&c->lock);
+    return 0;
+}
+
+static int encode_call(moshi_codec *c, const float *pcm, size_t frames, int32_t *codes) {
+    static const uint8_t exec[1] = {1};
+    const mo_backend_ops *ops = c->be->ops;
+    size_t frame = (size_t)c->info.frame_samples, all = (size_t)c->run.frames * frame;
+    if (frames * frame < all) { /* the stream ends inside this call */
+        memset(c->pcm, 0, all * sizeof *c->pcm);
+        memcpy(c->pcm, pcm, frames * frame * sizeof *pcm);
+        pcm = c->pcm;
+    }
+    ops->write(c->be, c->audio_in.buf, c->audio_in.offset * 4, pcm, all * 4);
+    int rc = mo_graph_run(&c->encode.graph, exec, &c->trace, &c->encode_calls);
+    if (rc < 0) return rc;
+    c->encode_calls++;
+    ops->read(c->be, c->codes_out.buf, c->codes_out.offset * 4, codes,
+              frames * (size_t)c->run.codebooks * 4);
+    return 0;
+}
+
+int moshi_codec_encode(moshi_codec *c, const float *pcm, size_t frames, int32_t *codes) {
+    if (!c || (frames && (!pcm || !codes)) || frames > INT32_MAX) return MOSHI_EINVAL;
+    size_t frame = (size_t)c->info.frame_samples, step = (size_t)c->run.frames;
+    for (size_t i = 0; i < frames * frame; i++)
+        if (!isfinite(pcm[i])) return MOSHI_EINVAL;
+    int rc = 0;
+    pthread_mutex_lock(&c->lock);
+    for (size_t f = 0; rc == 0 && f < frames; f += step) {
+        size_t n = frames - f < step ? frames - f : step;
+        rc = encode_call(c, pcm + f * frame, n, codes + f * (size_t)c->run.codebooks);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return rc < 0 ? rc : (int)frames;
+}
+
+static int decode_call(moshi_codec *c, const int32_t *codes, size_t frames, float *pcm) {
+    static const uint8_t exec[1] = {1};
+    const mo_backend_ops *ops = c->be->ops;
+    size_t n = (size_t)c->run.codebooks, all = (size_t)c->run.frames * n;
+    memset(c->codes, 0, all * sizeof *c->codes);
+    memcpy(c->codes, codes, frames * n * sizeof *codes);
+    ops->write(c->be, c->codes_in.buf, c->codes_in.offset * 4, c->codes, all * 4);
+    int rc = mo_graph_run(&c->decode.graph, exec, &c->trace, &c->decode_calls);
+    if (rc < 0) return rc;
+    c->decode_calls++;
+    ops->read(c->be, c->audio_out.buf, c->audio_out.offset * 4, pcm,
+              frames * (size_t)c->info.frame_samples * 4);
+    return 0;
+}
+
+int moshi_codec_decode(moshi_codec *c, const int32_t *codes, size_t frames, float *pcm) {
+    if (!c || (frames && (!pcm || !codes)) || frames > INT32_MAX) return MOSHI_EINVAL;
+    size_t n = (size_t)c->run.codebooks, step = (size_t)c->run.frames;
+    for (size_t i = 0; i < frames * n; i++)
+        if (codes[i] < 0 || codes[i] >= c->info.bins) return MOSHI_EINVAL;
+    int rc = 0;
+    pthread_mutex_lock(&c->lock);
+    for (size_t f = 0; rc == 0 && f < frames; f += step) {
+        size_t m = frames - f < step ? frames - f : step;
+        rc = decode_call(c, codes + f * n, m, pcm + f * (size_t)c->info.frame_samples);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return rc < 0 ? rc : (int)frames;
+}

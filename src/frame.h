@@ -1,0 +1,49 @@
+/* frame.h - the engine and its main path: gather ready slots, run the programs, scatter results. */
+#ifndef MO_FRAME_H
+#define MO_FRAME_H
+
+#include "lm.h"
+#include "mimi.h"
+#include "session.h"
+
+/* One recorded program with the memory and per-slot state it works on. */
+typedef struct mo_stage {
+    mo_arena arena;
+    mo_graph graph;
+} mo_stage;
+
+struct moshi_engine {
+    pthread_mutex_t lock; /* step, open, close, reset, trace */
+    mo_backend *be;
+    int slots, flags;
+    char model_type[64];
+    mo_lm_config cfg;
+    bool has_codec, has_decoder;
+    mo_text text;
+    mo_weights weights;
+    mo_lm lm;
+    mo_mimi mimi;
+    mo_stage encode, step, decode;
+    mo_view audio_in, audio_out;
+    moshi_session **sessions; /* [slots] NULL = free */
+    moshi_engine_info info;
+    mo_trace trace;
+    size_t tap_bytes;
+    /* per-frame work space, taken at open */
+    uint8_t *exec, *exec_pcm, *exec_twice, *exec_audio; /* [slots] */
+    int64_t *lm_steps, *codec_steps;                    /* [slots], for taps */
+    float *pcm;                                         /* [frame_samples] */
+    int32_t *tokens;                                    /* [1 + dep_q] */
+    int32_t *codes;                                     /* [user_codebooks] */
+};
+
+/* One tick for every ready session. The caller holds the engine's lock. */
+int mo_frame_step(moshi_engine *e);
+/* Fresh state for one slot. The caller holds the engine's lock. */
+void mo_frame_reset_slot(moshi_engine *e, int slot);
+/* Write the sampling parameters of a session to its slot. */
+void mo_frame_write_params(moshi_engine *e, const moshi_session *s);
+
+void mo_stage_free(mo_stage *st);
+
+#endif

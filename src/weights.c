@@ -1,0 +1,444 @@
+#include "weights.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { NAME_BYTES = 256 };
+
+/* ---- the pool ----------------------------------------------------------------------------- */
+
+void mo_weights_open(mo_weights *ws, mo_backend *be) {
+    memset(ws, 0, sizeof *ws);
+    ws->be = be;
+}
+
+void mo_weights_close(mo_weights *ws) {
+    for (int i = 0; i < ws->n; i++) {
+        ws->be->ops->weight_free(ws->be, ws->items[i]);
+        free(ws->items[i]);
+    }
+    free(ws->items);
+    memset(ws, 0, sizeof *ws);
+}
+
+static int loader_nomem(mo_loader *ld) {
+    if (!ld->failed)
+        ld->failed = mo_fail(ld->err, MOSHI_ENOMEM, "%s: out of memory while loading weights",
+                             ld->ck->file.name);
+    return ld->failed;
+}
+
+static const mo_weight *pool_add(mo_loader *ld, const mo_matrix *src, mo_layout layout) {
+    mo_weights *ws = ld->pool;
+    if (ld->failed) return NULL;
+    if (ws->n == ws->cap) {
+        int cap = ws->cap ? ws->cap * 2 : 256;
+        mo_weight **items = realloc(ws->items, (size_t)cap * sizeof *items);
+        if (!items) {
+            loader_nomem(ld);
+            return NULL;
+        }
+        ws->items = items;
+        ws->cap = cap;
+    }
+    mo_weight *w = mo_calloc(1, sizeof *w);
+    if (!w || ws->be->ops->weight(ws->be, src, layout, w) < 0) {
+        free(w);
+        loader_nomem(ld);
+        return NULL;
+    }
+    ws->items[ws->n++] = w;
+    ws->bytes += w->buf->bytes;
+    return w;
+}
+
+/* ---- health ------------------------------------------------------------------------------- */
+
+/* OR of all magnitudes and whether any exponent is all ones, over n little-endian words. */
+static void scan16(const uint8_t *p, uint64_t n, uint16_t exponent, uint32_t *any, bool *special) {
+    uint32_t bits = 0, bad = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        uint16_t v;
+        memcpy(&v, p + i * 2, 2);
+        bits |= v & 0x7fffu;
+        bad |= (v & exponent) == exponent;
+    }
+    *any = bits;
+    *special = bad;
+}
+
+static void scan32(const uint8_t *p, uint64_t n, uint32_t *any, bool *special) {
+    uint32_t bits = 0, bad = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        uint32_t v;
+        memcpy(&v, p + i * 4, 4);
+        bits |= v & 0x7fffffffu;
+        bad |= (v & 0x7f800000u) == 0x7f800000u;
+    }
+    *any = bits;
+    *special = bad;
+}
+
+/* Norm vectors and biases may legitimately be zero; a matrix never is. */
+static bool is_matrix(const mo_tensor_view *t) {
+    int wide = 0;
+    for (int i = 0; i < t->ndim; i++) wide += t->shape[i] > 1;
+    return wide >= 2;
+}
+
+static const char *special_kind(const mo_tensor_view *t) {
+    for (uint64_t i = 0; i < t->count; i++) {
+        float v = mo_tensor_at(t, i);
+        if (v != v) return "contains NaN";
+    }
+    return "contains infinite numbers";
+}
+
+const char *mo_tensor_problem(const mo_tensor_view *t) {
+    uint32_t any = 1;
+    bool special = false;
+    if (t->dtype == MO_F32)
+        scan32(t->data, t->count, &any, &special);
+    else if (t->dtype == MO_BF16)
+        scan16(t->data, t->count, 0x7f80, &any, &special);
+    else if (t->dtype == MO_F16)
+        scan16(t->data, t->count, 0x7c00, &any, &special);
+    if (special) return special_kind(t);
+    return any == 0 && is_matrix(t) ? "is all zeros" : NULL;
+}
+
+void mo_shape_text(const int64_t *shape, int ndim, char *out, size_t cap) {
+    size_t n = (size_t)snprintf(out, cap, "[");
+    for (int i = 0; i < ndim && n < cap; i++)
+        n += (size_t)snprintf(out + n, cap - n, i ? ", %" PRId64 : "%" PRId64, shape[i]);
+    if (n < cap) snprintf(out + n, cap - n, "]");
+}
+
+/* One line per kind of file people mistake for the one that is wanted. */
+const char *mo_checkpoint_guess(const mo_checkpoint *ck) {
+    static const struct {
+        const char *tensor, *words;
+    } kinds[] = {
+        {"encoder.model.0.conv.conv.weight_g",
+         "this looks like a Mimi training checkpoint with unfolded weight norm"},
+        {"encoder.layers.0.conv.weight",
+         "this looks like Mimi in the transformers library's format (kyutai/mimi); use the "
+         "tokenizer-*.safetensors file that comes with the model"},
+        {"encoder.model.0.conv.conv.weight", "this looks like a Mimi codec file"},
+        {"audio_embs.0.weight", "this looks like an MLX language model"},
+        {"depformer.0.linear_in.weight", "this looks like a candle language model"},
+        {"text_emb.weight", "this looks like a Moshi-family language model"},
+        {"model.embed_tokens.weight", "this looks like a text language model, not Moshi"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (mo_checkpoint_find(ck, kinds[i].tensor)) return kinds[i].words;
+    return "";
+}
+
+/* ---- finding tensors ---------------------------------------------------------------------- */
+
+int mo_loader_begin(mo_loader *ld, mo_weights *pool, const mo_checkpoint *ck, moshi_error *err) {
+    memset(ld, 0, sizeof *ld);
+    ld->pool = pool;
+    ld->ck = ck;
+    ld->err = err;
+    ld->used = mo_calloc(ck->n_tensors + 1, 1);
+    return ld->used ? 0 : loader_nomem(ld);
+}
+
+int mo_loader_finish(mo_loader *ld) {
+    const mo_checkpoint *ck = ld->ck;
+    size_t surplus = 0, first = 0;
+    for (size_t i = ck->n_tensors; !ld->failed && i-- > 0;)
+        if (!ld->used[i]) {
+            surplus++;
+            first = i;
+        }
+    if (surplus) {
+        char shape[96];
+        mo_shape_text(ck->tensors[first].shape, ck->tensors[first].ndim, shape, sizeof shape);
+        ld->failed = mo_fail(ld->err, MOSHI_EMODEL,
+                             "%s: tensor '%s' %s has no place in the model config.json describes "
+                             "(%zu such tensors): wanted none, config and weights do not belong "
+                             "together",
+                             ck->file.name, ck->tensors[first].name, shape, surplus);
+    }
+    free(ld->used);
+    ld->used = NULL;
+    return ld->failed;
+}
+
+static void name_format(char name[NAME_BYTES], const char *fmt, va_list ap) {
+    vsnprintf(name, NAME_BYTES, fmt, ap);
+}
+
+bool mo_load_has(const mo_loader *ld, const char *fmt, ...) {
+    char name[NAME_BYTES];
+    va_list ap;
+    va_start(ap, fmt);
+    name_format(name, fmt, ap);
+    va_end(ap);
+    return mo_checkpoint_find(ld->ck, name) != NULL;
+}
+
+void mo_load_ignore(mo_loader *ld, const char *prefix) {
+    size_t n = strlen(prefix);
+    for (size_t i = 0; !ld->failed && i < ld->ck->n_tensors; i++)
+        if (!strncmp(ld->ck->tensors[i].name, prefix, n)) ld->used[i] = 1;
+}
+
+static const mo_tensor_view *fail_missing(mo_loader *ld, const char *name, const char *wanted) {
+    const char *guess = mo_checkpoint_guess(ld->ck);
+    ld->failed = mo_fail(ld->err, MOSHI_EMODEL, "%s: tensor '%s' is missing (wanted shape %s)%s%s",
+                         ld->ck->file.name, name, wanted, *guess ? "; " : "", guess);
+    return NULL;
+}
+
+static void progress(mo_loader *ld, uint64_t bytes) {
+    ld->done += bytes;
+    if (ld->progress && !ld->failed && ld->progress(ld->progress_user, ld->done, ld->total))
+        ld->failed = mo_fail(ld->err, MOSHI_ECANCELLED, "loading was cancelled");
+}
+
+/* The tensor, if it exists, is a healthy float tensor, and has the wanted shape. ndim 0 in `want`
+ * asks for shape[0] elements in any shape. */
+static const mo_tensor_view *take(mo_loader *ld, const char *name, int ndim, const int64_t *want) {
+    if (ld->failed) return NULL;
+    char wanted[96], found[96];
+    if (ndim)
+        mo_shape_text(want, ndim, wanted, sizeof wanted);
+    else
+        snprintf(wanted, sizeof wanted, "[%" PRId64 "]", want[0]);
+    const mo_tensor_view *t = mo_checkpoint_find(ld->ck, name);
+    if (!t) return fail_missing(ld, name, wanted);
+    const char *file = ld->ck->file.name;
+    if (t->dtype != MO_F32 && t->dtype != MO_F16 && t->dtype != MO_BF16) {
+        ld->failed = mo_fail(ld->err, MOSHI_EMODEL,
+                             "%s: tensor '%s': wanted dtype F32, F16 or BF16, found %s", file, name,
+                             mo_dtype_name(t->dtype));
+        return NULL;
+    }
+    bool fits = ndim ? t->ndim == ndim : t->count == (uint64_t)want[0];
+    for (int i = 0; fits && i < ndim; i++) fits = t->shape[i] == want[i];
+    if (!fits) {
+        mo_shape_text(t->shape, t->ndim, found, sizeof found);
+        ld->failed = mo_fail(ld->err, MOSHI_EMODEL, "%s: tensor '%s': wanted shape %s, found %s",
+                             file, name, wanted, found);
+        return NULL;
+    }
+    uint8_t *used = &ld->used[t - ld->ck->tensors];
+    if (*used) return t; /* another part of it: already judged and counted */
+    const char *problem = mo_tensor_problem(t);
+    if (problem) {
+        ld->failed = mo_fail(ld->err, MOSHI_EMODEL,
+                             "%s: tensor '%s' %s: wanted trained weights; the file is damaged or "
+                             "was converted wrongly",
+                             file, name, problem);
+        return NULL;
+    }
+    *used = 1;
+    ld->pool->parameters += t->count;
+    progress(ld, t->bytes);
+    return ld->failed ? NULL : t;
+}
+
+/* ---- loading ------------------------------------------------------------------------------ */
+
+/* Format the name and take the tensor in one go. */
+#define TAKE_FORMATTED(t, ndim, want) \
+    char name[NAME_BYTES];            \
+    va_list ap;                       \
+    va_start(ap, fmt);                \
+    name_format(name, fmt, ap);       \
+    va_end(ap);                       \
+    const mo_tensor_view *t = take(ld, name, ndim, want)
+
+const mo_weight *mo_load_matrix(mo_loader *ld, mo_layout layout, int64_t rows, int64_t cols,
+                                const char *fmt, ...) {
+    int64_t want[] = {rows, cols};
+    TAKE_FORMATTED(t, 2, want);
+    if (!t) return NULL;
+    return pool_add(ld, &(mo_matrix){t->dtype, rows, cols, t->data}, layout);
+}
+
+const mo_weight *mo_load_part(mo_loader *ld, int part, int parts, int64_t rows, int64_t cols,
+                              const char *fmt, ...) {
+    int64_t want[] = {parts * rows, cols};
+    TAKE_FORMATTED(t, 2, want);
+    if (!t) return NULL;
+    size_t skip = (size_t)part * (size_t)rows * (size_t)cols * mo_dtype_bytes(t->dtype);
+    return pool_add(ld, &(mo_matrix){t->dtype, rows, cols, (const uint8_t *)t->data + skip},
+                    MO_LAYOUT_STRIPS);
+}
+
+const mo_weight *mo_load_const(mo_loader *ld, mo_layout layout, int64_t rows, int64_t cols,
+                               const float *data) {
+    return pool_add(ld, &(mo_matrix){MO_F32, rows, cols, data}, layout);
+}
+
+static const mo_weight *load_tiled(mo_loader *ld, const mo_tensor_view *t, int64_t n, int times) {
+    if (!t) return NULL;
+    float *v = mo_calloc((size_t)n * (size_t)times, sizeof *v);
+    if (!v) {
+        loader_nomem(ld);
+        return NULL;
+    }
+    for (int i = 0; i < times; i++) mo_tensor_read(t, 0, (uint64_t)n, v + (size_t)i * (size_t)n);
+    const mo_weight *w = mo_load_const(ld, MO_LAYOUT_ROWS, 1, n * times, v);
+    free(v);
+    return w;
+}
+
+const mo_weight *mo_load_vector(mo_loader *ld, int64_t n, const char *fmt, ...) {
+    TAKE_FORMATTED(t, 0, &n);
+    return load_tiled(ld, t, n, 1);
+}
+
+const mo_weight *mo_load_vector_tiled(mo_loader *ld, int64_t n, int times, const char *fmt, ...) {
+    TAKE_FORMATTED(t, 0, &n);
+    return load_tiled(ld, t, n, times);
+}
+
+const mo_weight *mo_load_conv(mo_loader *ld, int out, int in, int k, const char *fmt, ...) {
+    int64_t want[] = {out, in, k};
+    TAKE_FORMATTED(t, 3, want);
+    if (!t) return NULL;
+    size_t row = (size_t)in * (size_t)k;
+    float *v = mo_calloc((size_t)out * row, sizeof *v);
+    float *src = mo_calloc(row, sizeof *src);
+    const mo_weight *w = NULL;
+    if (v && src) {
+        for (int o = 0; o < out; o++) {
+            mo_tensor_read(t, (uint64_t)o * row, row, src);
+            for (int j = 0; j < k; j++)
+                for (int i = 0; i < in; i++)
+                    v[(size_t)o * row + (size_t)(j * in + i)] = src[i * k + j];
+        }
+        w = mo_load_const(ld, MO_LAYOUT_STRIPS, out, (int64_t)row, v);
+    } else {
+        loader_nomem(ld);
+    }
+    free(src);
+    free(v);
+    return w;
+}
+
+const mo_weight *mo_load_convt(mo_loader *ld, int in, int out, int k, int stride, const char *fmt,
+                               ...) {
+    int64_t want[] = {in, out, k};
+    TAKE_FORMATTED(t, 3, want);
+    if (!t) return NULL;
+    int taps = (k + stride - 1) / stride;
+    size_t cols = (size_t)taps * (size_t)in, rows = (size_t)stride * (size_t)out;
+    size_t plane = (size_t)out * (size_t)k;
+    float *v = mo_calloc(rows * cols, sizeof *v);
+    float *src = mo_calloc(plane, sizeof *src);
+    const mo_weight *w = NULL;
+    if (v && src) {
+        for (int i = 0; i < in; i++) {
+            mo_tensor_read(t, (uint64_t)i * plane, plane, src);
+            for (int o = 0; o < out; o++)
+                for (int kk = 0; kk < k; kk++) {
+                    /* y[t * stride + kk] gets x[t]: input step t is `kk / stride` steps before the
+                     * output's own step, which is window row taps - 1 - kk / stride */
+                    size_t row = (size_t)(kk % stride) * (size_t)out + (size_t)o;
+                    size_t col = (size_t)(taps - 1 - kk / stride) * (size_t)in + (size_t)i;
+                    v[row * cols + col] = src[(size_t)o * (size_t)k + (size_t)kk];
+                }
+        }
+        w = mo_load_const(ld, MO_LAYOUT_STRIPS, (int64_t)rows, (int64_t)cols, v);
+    } else {
+        loader_nomem(ld);
+    }
+    free(src);
+    free(v);
+    return w;
+}
+
+const mo_weight *mo_load_depthwise(mo_loader *ld, int channels, int k, const char *name) {
+    int64_t want[] = {channels, 1, k};
+    const mo_tensor_view *t = take(ld, name, 3, want);
+    if (!t) return NULL;
+    float *v = mo_calloc((size_t)t->count, sizeof *v);
+    if (!v) {
+        loader_nomem(ld);
+        return NULL;
+    }
+    mo_tensor_read(t, 0, t->count, v);
+    const mo_weight *w = mo_load_const(ld, MO_LAYOUT_ROWS, channels, k, v);
+    free(v);
+    return w;
+}
+
+/* Old training code spelled these three differently. */
+static const char *codebook_name(const mo_loader *ld, char name[NAME_BYTES], const char *prefix,
+                                 const char *const *spellings) {
+    for (int i = 0; spellings[i]; i++) {
+        snprintf(name, NAME_BYTES, "%s%s", prefix, spellings[i]);
+        if (mo_checkpoint_find(ld->ck, name)) return name;
+    }
+    snprintf(name, NAME_BYTES, "%s%s", prefix, spellings[0]);
+    return name;
+}
+
+const mo_weight *mo_load_codebook(mo_loader *ld, int bins, int dim, const mo_weight **half_norms,
+                                  const char *prefix) {
+    static const char *const usage_names[] = {"cluster_usage", "cluster_size", NULL};
+    static const char *const sum_names[] = {"embedding_sum", "embed_sum", "embed_avg", NULL};
+    char name[NAME_BYTES];
+    int64_t want[] = {bins, dim};
+    const mo_tensor_view *usage =
+        take(ld, codebook_name(ld, name, prefix, usage_names), 1, (int64_t[]){bins});
+    const mo_tensor_view *sum = take(ld, codebook_name(ld, name, prefix, sum_names), 2, want);
+    /* a flag of the training code, unused */
+    snprintf(name, sizeof name, "%s_initialized", prefix);
+    mo_load_ignore(ld, name);
+    snprintf(name, sizeof name, "%sinited", prefix);
+    mo_load_ignore(ld, name);
+    if (!usage || !sum) return NULL;
+
+    float *entries = mo_calloc((size_t)bins * (size_t)dim, sizeof *entries);
+    float *halves = mo_calloc((size_t)bins, sizeof *halves);
+    const mo_weight *w = NULL;
+    if (entries && halves) {
+        for (int b = 0; b < bins; b++) {
+            float *e = entries + (size_t)b * (size_t)dim;
+            float n = mo_tensor_at(usage, (uint64_t)b);
+            double square = 0;
+            mo_tensor_read(sum, (uint64_t)b * (uint64_t)dim, (uint64_t)dim, e);
+            for (int i = 0; i < dim; i++) {
+                e[i] /= n > 1e-5f ? n : 1e-5f;
+                square += (double)e[i] * (double)e[i];
+            }
+            halves[b] = (float)(-square / 2);
+        }
+        w = mo_load_const(ld, MO_LAYOUT_STRIPS, bins, dim, entries);
+        *half_norms = mo_load_const(ld, MO_LAYOUT_ROWS, 1, bins, halves);
+    } else {
+        loader_nomem(ld);
+    }
+    free(entries);
+    free(halves);
+    return w;
+}
+
+const mo_weight *mo_load_matrix_patched(mo_loader *ld, int64_t rows, int64_t cols, int64_t to,
+                                        int64_t from, const char *name) {
+    int64_t want[] = {rows, cols};
+    const mo_tensor_view *t = take(ld, name, 2, want);
+    if (!t) return NULL;
+    size_t row = (size_t)cols * mo_dtype_bytes(t->dtype);
+    uint8_t *copy = mo_calloc((size_t)rows, row);
+    if (!copy) {
+        loader_nomem(ld);
+        return NULL;
+    }
+    memcpy(copy, t->data, (size_t)rows * row);
+    memcpy(copy + (size_t)to * row, copy + (size_t)from * row, row);
+    const mo_weight *w = pool_add(ld, &(mo_matrix){t->dtype, rows, cols, copy}, MO_LAYOUT_ROWS);
+    free(copy);
+    return w;
+}

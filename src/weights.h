@@ -1,0 +1,82 @@
+/* weights.h - from tensor names to weights on the device: checks dtype, shape and health of every
+ * tensor before it is uploaded, and knows at the end which tensors nobody asked for. */
+#ifndef MO_WEIGHTS_H
+#define MO_WEIGHTS_H
+
+#include "backend.h"
+
+/* All weights of one engine, freed together. */
+typedef struct mo_weights {
+    mo_backend *be;
+    mo_weight **items;
+    int n, cap;
+    uint64_t bytes;      /* on the device */
+    uint64_t parameters; /* numbers in the files they came from */
+} mo_weights;
+
+void mo_weights_open(mo_weights *ws, mo_backend *be);
+void mo_weights_close(mo_weights *ws);
+
+/* Reads one checkpoint into a pool. The first failure sticks (`failed`, with the text in err),
+ * later calls do nothing and return NULL, so that model code reads as straight lines. */
+typedef struct mo_loader {
+    mo_weights *pool;
+    const mo_checkpoint *ck;
+    uint8_t *used; /* [ck->n_tensors] */
+    int failed;
+    moshi_error *err;
+    int (*progress)(void *user, uint64_t done, uint64_t total);
+    void *progress_user;
+    uint64_t done, total; /* bytes, over all files of the model */
+} mo_loader;
+
+int mo_loader_begin(mo_loader *ld, mo_weights *pool, const mo_checkpoint *ck, moshi_error *err);
+/* Refuses tensors that were not used, then frees the loader. Returns 0 or the first failure. */
+int mo_loader_finish(mo_loader *ld);
+
+/* Is there a tensor of this name? */
+bool mo_load_has(const mo_loader *ld, const char *fmt, ...) MO_PRINTF(2, 3);
+/* Tensors known not to be needed: every name that starts with `prefix`. */
+void mo_load_ignore(mo_loader *ld, const char *prefix);
+
+/* [rows, cols] as it is. */
+const mo_weight *mo_load_matrix(mo_loader *ld, mo_layout layout, int64_t rows, int64_t cols,
+                                const char *fmt, ...) MO_PRINTF(5, 6);
+/* Rows part*rows .. of a matrix that stacks `parts` of them: [parts * rows, cols]. */
+const mo_weight *mo_load_part(mo_loader *ld, int part, int parts, int64_t rows, int64_t cols,
+                              const char *fmt, ...) MO_PRINTF(6, 7);
+/* n numbers in any shape with that many elements, as f32. */
+const mo_weight *mo_load_vector(mo_loader *ld, int64_t n, const char *fmt, ...) MO_PRINTF(3, 4);
+/* The same, each number `times` times over: [a b] -> [a b a b]. */
+const mo_weight *mo_load_vector_tiled(mo_loader *ld, int64_t n, int times, const char *fmt, ...)
+    MO_PRINTF(4, 5);
+/* Convolution weight [out, in, k] as strips of [out, k * in]. */
+const mo_weight *mo_load_conv(mo_loader *ld, int out, int in, int k, const char *fmt, ...)
+    MO_PRINTF(5, 6);
+/* Transposed convolution weight [in, out, k] as strips of [stride * out, taps * in] for mo_linear,
+ * taps = ceil(k / stride): output phase p of input step t, channel o, is row p * out + o, and reads
+ * input steps t - taps + 1 .. t. */
+const mo_weight *mo_load_convt(mo_loader *ld, int in, int out, int k, int stride, const char *fmt,
+                               ...) MO_PRINTF(6, 7);
+/* Depthwise transposed convolution weight [channels, 1, k] as rows [channels, k] f32. */
+const mo_weight *mo_load_depthwise(mo_loader *ld, int channels, int k, const char *name);
+/* One codebook: entries = embedding_sum / max(cluster_usage, 1e-5), as strips [bins, dim] f32, and
+ * -|entry|^2 / 2 for the search. `prefix` ends in "_codebook.". */
+const mo_weight *mo_load_codebook(mo_loader *ld, int bins, int dim, const mo_weight **half_norms,
+                                  const char *prefix);
+/* Numbers that come from no file. */
+const mo_weight *mo_load_const(mo_loader *ld, mo_layout layout, int64_t rows, int64_t cols,
+                               const float *data);
+/* Text embedding with row `to` replaced by row `from`. */
+const mo_weight *mo_load_matrix_patched(mo_loader *ld, int64_t rows, int64_t cols, int64_t to,
+                                        int64_t from, const char *name);
+
+/* What is wrong with the numbers of a float tensor: NULL, or words. Matrices must not be all zero.
+ */
+const char *mo_tensor_problem(const mo_tensor_view *t);
+/* "this looks like ..." from the names in a checkpoint; "" when nothing is recognised. */
+const char *mo_checkpoint_guess(const mo_checkpoint *ck);
+/* "[2, 3]" */
+void mo_shape_text(const int64_t *shape, int ndim, char *out, size_t cap);
+
+#endif
