@@ -17,10 +17,23 @@ __attribute__((section("__libfuzzer_extra_counters")))
 #endif
 static uint8_t seen[SEEN];
 
-static void mark(const char *text) {
+static uint32_t hash_of(const void *data, size_t n) {
+    const uint8_t *bytes = data;
     uint32_t hash = 2166136261u;
-    for (; *text; text++) hash = (hash ^ (uint8_t)*text) * 16777619u;
-    seen[hash % SEEN] = 1;
+    for (size_t i = 0; i < n; i++) hash = (hash ^ bytes[i]) * 16777619u;
+    return hash;
+}
+
+static void mark(const char *text) {
+    seen[hash_of(text, strlen(text)) % SEEN] = 1;
+}
+
+/* The libraries below lose some memory when opening a damaged Ogg file fails; our own must not. */
+const char *__lsan_default_suppressions(void);
+
+const char *__lsan_default_suppressions(void) {
+    return "leak:libsndfile.so\nleak:libvorbis\nleak:libogg.so\nleak:libopus.so\n"
+           "leak:libFLAC.so\nleak:libmpg123.so\n";
 }
 
 /* The reader wants a name: one file per process, rewritten for every input. */
@@ -66,9 +79,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     }
     mark(audio_in_facts(in)->format);
-    /* The last byte picks the rate: mostly none, since building a kernel takes long. */
-    int pick = data[size - 1] % 128, rc = EXIT_OK;
-    if (pick < 3) rc = audio_in_set_rate(in, pick == 0 ? 44101 : pick == 1 ? 1000 : 24000, &err);
+    /* Mostly the file's own rate, since building a kernel takes long. */
+    uint32_t pick = hash_of(data, size) % 64;
+    int rc = EXIT_OK;
+    if (pick < 2) rc = audio_in_set_rate(in, pick ? 44101 : 24000, &err);
     size_t got = 1;
     for (int i = 0; rc == EXIT_OK && got > 0 && i < MAX_BLOCKS; i++) {
         rc = audio_in_read(in, pcm, BLOCK, &got, &err);

@@ -1,0 +1,76 @@
+/* app.c - errors, signals, clock and environment of the program. */
+#include "app.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+int app_fail(app_error *err, int exit_code, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    err->exit_code = exit_code;
+    vsnprintf(err->text, sizeof err->text, fmt, ap);
+    va_end(ap);
+    return exit_code;
+}
+
+int app_no_memory(app_error *err) {
+    return app_fail(err, EXIT_MEMORY, "out of memory");
+}
+
+static volatile sig_atomic_t caught_signal;
+
+static void on_signal(int number) {
+    caught_signal = number;
+}
+
+void app_catch_signals(void) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    sigemptyset(&action.sa_mask);
+    action.sa_handler = on_signal;
+    const int stops[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof stops / sizeof stops[0]; i++) {
+        struct sigaction before;
+        /* What the parent chose to ignore (nohup) stays ignored. */
+        if (sigaction(stops[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+            sigaction(stops[i], &action, NULL);
+    }
+    action.sa_handler = SIG_IGN;
+    sigaction(SIGPIPE, &action, NULL);
+}
+
+int app_interrupted(void) {
+    return caught_signal;
+}
+
+int app_check_interrupted(app_error *err) {
+    int number = app_interrupted();
+    if (!number) return EXIT_OK;
+    return app_fail(err, EXIT_SIGNAL + number, "interrupted; nothing was written");
+}
+
+double app_now_s(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+const char *app_env(const char *name) {
+    const char *value = getenv(name);
+    if (!value || !value[0] || !strcmp(value, "0")) return NULL;
+    if (!strcasecmp(value, "no") || !strcasecmp(value, "off")) return NULL;
+    return value;
+}
+
+int app_flush_stdout(app_error *err) {
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return EXIT_OK;
+    return app_fail(err, EXIT_USAGE, "cannot write to standard output: %s",
+                    errno ? strerror(errno) : "write failed");
+}
