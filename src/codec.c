@@ -1,5 +1,4 @@
 /* codec.c - the Mimi codec alone: one stream in each direction, whole calls at a time. */
-#include "files.h"
 #include "frame.h"
 
 #include <math.h>
@@ -11,8 +10,7 @@ enum { MAX_FRAMES_PER_CALL = 256, MAX_THREADS = 256 };
 struct moshi_codec {
     pthread_mutex_t lock;
     mo_backend *be;
-    mo_weights weights;
-    mo_mimi mimi;
+    mo_model model;
     mo_mimi_run run;
     mo_stage encode, decode;
     mo_view audio_in, codes_out, codes_in, audio_out;
@@ -44,25 +42,12 @@ static int options_check(const moshi_codec_options *o, moshi_error *err) {
 
 static int load(moshi_codec *c, const mo_model_files *f, const moshi_codec_options *o,
                 moshi_error *err) {
-    mo_loader ld;
     int n = o->codebooks ? o->codebooks : f->mimi.codebooks;
-    if (n > f->mimi.codebooks)
-        return mo_fail(err, MOSHI_EMODEL, "%s: wanted %d codebooks, this Mimi has %d",
-                       f->mimi_file.file.name, n, f->mimi.codebooks);
     c->run = (mo_mimi_run){.frames = o->frames_per_call ? o->frames_per_call : 1,
                            .codebooks = n,
                            .exact_mask = (o->flags & MOSHI_EXACT_MASK) != 0};
-    c->info = (moshi_codec_info){.sample_rate_hz = f->mimi.sample_rate_hz,
-                                 .frame_samples = f->mimi.frame_samples,
-                                 .frame_rate_hz = f->mimi.frame_rate_hz,
-                                 .codebooks = n,
-                                 .max_codebooks = f->mimi.codebooks,
-                                 .bins = f->mimi.bins};
-    mo_weights_open(&c->weights, c->be);
-    int rc = mo_loader_begin(&ld, &c->weights, &f->mimi_file, err);
-    if (rc < 0) return rc;
-    mo_mimi_load(&c->mimi, &f->mimi, n, true, true, &ld);
-    return mo_loader_finish(&ld);
+    mo_codec_describe(&f->mimi, n, &c->info);
+    return mo_model_load_codec(&c->model, f, c->be, n, err);
 }
 
 static int record(moshi_codec *c, moshi_error *err) {
@@ -70,13 +55,13 @@ static int record(moshi_codec *c, moshi_error *err) {
     mo_arena_open(&c->encode.arena, c->be, 1);
     mo_graph_begin(enc, &c->encode.arena, err);
     c->codes_out = mo_scratch(enc, c->run.frames, c->run.codebooks);
-    mo_mimi_record_encoder(enc, &c->mimi, &c->run, &c->audio_in, c->codes_out);
+    mo_mimi_record_encoder(enc, &c->model.mimi, &c->run, &c->audio_in, c->codes_out);
     int rc = mo_graph_finish(enc);
     if (rc < 0) return rc;
     mo_arena_open(&c->decode.arena, c->be, 1);
     mo_graph_begin(dec, &c->decode.arena, err);
     c->codes_in = mo_scratch(dec, c->run.frames, c->run.codebooks);
-    mo_mimi_record_decoder(dec, &c->mimi, &c->run, c->codes_in, &c->audio_out);
+    mo_mimi_record_decoder(dec, &c->model.mimi, &c->run, c->codes_in, &c->audio_out);
     rc = mo_graph_finish(dec);
     if (rc < 0) return rc;
 
@@ -89,8 +74,8 @@ static int record(moshi_codec *c, moshi_error *err) {
     c->trace.scratch_bytes = taps;
     if (!c->pcm || !c->codes || !c->trace.scratch)
         return mo_fail(err, MOSHI_ENOMEM, "out of memory for the codec");
-    c->info.parameters = c->weights.parameters;
-    c->info.weight_bytes = c->weights.bytes;
+    c->info.parameters = c->model.weights.parameters;
+    c->info.weight_bytes = c->model.weights.bytes;
     c->info.state_bytes = c->encode.arena.bytes + c->decode.arena.bytes;
     return 0;
 }
@@ -136,8 +121,7 @@ void moshi_codec_close(moshi_codec *c) {
     if (c->be) {
         mo_stage_free(&c->encode);
         mo_stage_free(&c->decode);
-        mo_mimi_free(&c->mimi);
-        mo_weights_close(&c->weights);
+        mo_model_free(&c->model);
         c->be->ops->close(c->be);
     }
     free(c->pcm);

@@ -29,7 +29,7 @@ void mo_frame_write_params(moshi_engine *e, const moshi_session *s) {
     memcpy(&row[MO_SAMPLE_AUDIO_TOP_K], &o->audio_top_k, 4);
     row[MO_SAMPLE_SEED_LO] = (uint32_t)o->seed;
     row[MO_SAMPLE_SEED_HI] = (uint32_t)(o->seed >> 32);
-    slot_write(e, &e->lm.params, s->slot, row, MO_SAMPLE_COLS);
+    slot_write(e, &e->model.lm.params, s->slot, row, MO_SAMPLE_COLS);
 }
 
 static void reset_codec(moshi_engine *e, int slot) {
@@ -61,8 +61,8 @@ static void gather_pcm(moshi_engine *e, moshi_session *s) {
 static void gather_codes(moshi_engine *e, moshi_session *s) {
     size_t user = (size_t)e->info.user_codebooks, forced = 1 + (size_t)e->info.dep_q;
     const int32_t *row = s->codes + s->codes_at * (user + forced);
-    if (user) slot_write(e, &e->lm.user_codes, s->slot, row, user);
-    slot_write(e, &e->lm.force, s->slot, row + user, forced);
+    if (user) slot_write(e, &e->model.lm.user_codes, s->slot, row, user);
+    slot_write(e, &e->model.lm.force, s->slot, row + user, forced);
     s->codes_at = (s->codes_at + 1) % MOSHI_INPUT_FRAMES;
     s->codes_n--;
 }
@@ -128,10 +128,10 @@ static int run_decode(moshi_engine *e) {
     for (int i = 0; i < e->slots; i++) {
         if (!e->exec[i] || !e->has_decoder) continue;
         if (e->sessions[i]->options.flags & MOSHI_NO_AUDIO) continue;
-        slot_read(e, &e->lm.out_tokens, i, e->tokens, 1 + (size_t)e->info.dep_q);
+        slot_read(e, &e->model.lm.out_tokens, i, e->tokens, 1 + (size_t)e->info.dep_q);
         bool codes = e->tokens[0] != MOSHI_NO_TOKEN;
         for (int k = 1; k <= e->info.dep_q; k++)
-            codes = codes && e->tokens[k] >= 0 && e->tokens[k] < e->mimi.cfg.bins;
+            codes = codes && e->tokens[k] >= 0 && e->tokens[k] < e->model.mimi.cfg.bins;
         e->exec_audio[i] = codes;
     }
     return run_stage(e, &e->decode, e->exec_audio, e->lm_steps);
@@ -144,9 +144,9 @@ static void scatter(moshi_engine *e, bool failed) {
     for (int i = 0; i < e->slots; i++) {
         moshi_session *s = e->sessions[i];
         if (!e->exec[i]) continue;
-        slot_read(e, &e->lm.out_tokens, i, e->tokens, out);
+        slot_read(e, &e->model.lm.out_tokens, i, e->tokens, out);
         if (failed) e->tokens[0] = MOSHI_NO_TOKEN;
-        if (user) slot_read(e, &e->lm.user_codes, i, e->codes, user);
+        if (user) slot_read(e, &e->model.lm.user_codes, i, e->codes, user);
         if (e->exec_audio[i]) slot_read(e, &e->audio_out, i, e->pcm, (size_t)e->info.frame_samples);
         pthread_mutex_lock(&s->lock);
         s->ticks++;

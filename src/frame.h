@@ -2,8 +2,7 @@
 #ifndef MO_FRAME_H
 #define MO_FRAME_H
 
-#include "lm.h"
-#include "mimi.h"
+#include "model.h"
 #include "session.h"
 
 /* One recorded program with the memory and per-slot state it works on. */
@@ -16,13 +15,9 @@ struct moshi_engine {
     pthread_mutex_t lock; /* step, open, close, reset, trace */
     mo_backend *be;
     int slots, flags;
-    char model_type[64];
-    mo_lm_config cfg;
     bool has_codec, has_decoder;
     mo_text text;
-    mo_weights weights;
-    mo_lm lm;
-    mo_mimi mimi;
+    mo_model model;
     mo_stage encode, step, decode;
     mo_view audio_in, audio_out;
     moshi_session **sessions; /* [slots] NULL = free */

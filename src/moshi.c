@@ -1,14 +1,11 @@
 /* moshi.c - where the public API enters: engines. Sessions are in session.c, the 80 ms main path in
  * frame.c, the codec alone in codec.c. */
-#include "files.h"
 #include "frame.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { MAX_SESSIONS = 1024, MAX_THREADS = 256 };
-
-static const double DEFAULT_FRAME_RATE_HZ = 12.5;
 
 #define TEXT_OF(number)  TEXT_OF_(number)
 #define TEXT_OF_(number) #number
@@ -49,65 +46,6 @@ static int options_check(const moshi_engine_options *o, moshi_error *err) {
     return 0;
 }
 
-/* The pieces of a model must belong together: a Mimi or a tokenizer of another model would not
- * crash, it would garble. */
-static int pieces_check(const moshi_engine *e, const mo_model_files *f, moshi_error *err) {
-    const mo_lm_config *c = &f->lm;
-    int user = c->n_q - c->dep_q, most = user > c->dep_q ? user : c->dep_q;
-    if (c->text_card_out > c->text_card + 1)
-        return mo_fail(err, MOSHI_EMODEL,
-                       "config.json: text_card_out is %d, but only %d text tokens have embeddings",
-                       c->text_card_out, c->text_card + 1);
-    if (!e->has_codec) return 0;
-    if (most > f->mimi.codebooks)
-        return mo_fail(err, MOSHI_EMODEL,
-                       "%s: the model needs a Mimi with %d codebooks, this one has %d",
-                       f->mimi_file.file.name, most, f->mimi.codebooks);
-    if (c->card != f->mimi.bins)
-        return mo_fail(err, MOSHI_EMODEL,
-                       "%s: the model speaks codes 0..%d (card %d), this Mimi has codebooks of %d: "
-                       "they do not belong together",
-                       f->mimi_file.file.name, c->card - 1, c->card, f->mimi.bins);
-    if (f->has_text && f->text.n != c->text_card)
-        return mo_fail(err, MOSHI_EMODEL,
-                       "%s: the model's text vocabulary has %d entries (text_card), this tokenizer "
-                       "has %d: they do not belong together",
-                       c->tokenizer_name, c->text_card, f->text.n);
-    return 0;
-}
-
-static uint64_t checkpoint_bytes(const mo_checkpoint *ck) {
-    uint64_t n = 0;
-    for (size_t i = 0; i < ck->n_tensors; i++) n += ck->tensors[i].bytes;
-    return n;
-}
-
-static int load_weights(moshi_engine *e, const mo_model_files *f, const moshi_engine_options *o,
-                        moshi_error *err) {
-    mo_loader ld;
-    uint64_t lm_bytes = checkpoint_bytes(&f->lm_file);
-    uint64_t total = lm_bytes + (f->has_mimi ? checkpoint_bytes(&f->mimi_file) : 0);
-    int rc = mo_loader_begin(&ld, &e->weights, &f->lm_file, err);
-    if (rc < 0) return rc;
-    ld.progress = o->progress;
-    ld.progress_user = o->progress_user;
-    ld.total = total;
-    mo_lm_load(&e->lm, &f->lm, &ld);
-    rc = mo_loader_finish(&ld);
-    if (rc < 0 || !e->has_codec) return rc;
-
-    int user = f->lm.n_q - f->lm.dep_q;
-    int most = user > f->lm.dep_q ? user : f->lm.dep_q;
-    rc = mo_loader_begin(&ld, &e->weights, &f->mimi_file, err);
-    if (rc < 0) return rc;
-    ld.progress = o->progress;
-    ld.progress_user = o->progress_user;
-    ld.done = lm_bytes;
-    ld.total = total;
-    mo_mimi_load(&e->mimi, &f->mimi, most, user > 0, f->lm.dep_q > 0, &ld);
-    return mo_loader_finish(&ld);
-}
-
 static void stage_begin(moshi_engine *e, mo_stage *st, moshi_error *err) {
     mo_arena_open(&st->arena, e->be, e->slots);
     mo_graph_begin(&st->graph, &st->arena, err);
@@ -124,22 +62,23 @@ static int stage_finish(moshi_engine *e, mo_stage *st) {
 /* Record the three programs. The encoder writes its codes where the model reads the user's, the
  * decoder reads its codes where the grid puts its output: nothing passes through the host. */
 static int record_programs(moshi_engine *e, moshi_error *err) {
-    const mo_lm_config *c = &e->cfg;
+    const mo_lm_config *c = &e->model.lm.cfg;
     mo_mimi_run run = {.frames = 1, .exact_mask = (e->flags & MOSHI_EXACT_MASK) != 0};
     stage_begin(e, &e->step, err);
-    mo_lm_record(&e->step.graph, &e->lm);
+    mo_lm_record(&e->step.graph, &e->model.lm);
     int rc = stage_finish(e, &e->step);
     if (rc == 0 && e->has_codec && c->n_q > c->dep_q) {
         stage_begin(e, &e->encode, err);
         run.codebooks = c->n_q - c->dep_q;
-        mo_mimi_record_encoder(&e->encode.graph, &e->mimi, &run, &e->audio_in, e->lm.user_codes);
+        mo_mimi_record_encoder(&e->encode.graph, &e->model.mimi, &run, &e->audio_in,
+                               e->model.lm.user_codes);
         rc = stage_finish(e, &e->encode);
     }
     if (rc == 0 && e->has_decoder) {
         stage_begin(e, &e->decode, err);
         run.codebooks = c->dep_q;
-        mo_mimi_record_decoder(&e->decode.graph, &e->mimi, &run,
-                               mo_cols(e->lm.out_tokens, 1, c->dep_q), &e->audio_out);
+        mo_mimi_record_decoder(&e->decode.graph, &e->model.mimi, &run,
+                               mo_cols(e->model.lm.out_tokens, 1, c->dep_q), &e->audio_out);
         rc = stage_finish(e, &e->decode);
     }
     return rc;
@@ -155,8 +94,8 @@ static int alloc_workspace(moshi_engine *e, moshi_error *err) {
     e->lm_steps = mo_calloc(n, sizeof *e->lm_steps);
     e->codec_steps = mo_calloc(n, sizeof *e->codec_steps);
     e->pcm = mo_calloc((size_t)e->info.frame_samples + 1, sizeof *e->pcm);
-    e->tokens = mo_calloc(1 + (size_t)e->cfg.dep_q, sizeof *e->tokens);
-    e->codes = mo_calloc(1 + (size_t)e->cfg.n_q, sizeof *e->codes);
+    e->tokens = mo_calloc(1 + (size_t)e->model.lm.cfg.dep_q, sizeof *e->tokens);
+    e->codes = mo_calloc(1 + (size_t)e->model.lm.cfg.n_q, sizeof *e->codes);
     e->trace.scratch = mo_calloc(e->tap_bytes + 4, 1);
     e->trace.scratch_bytes = e->tap_bytes;
     if (!e->sessions || !e->exec || !e->exec_pcm || !e->exec_twice || !e->exec_audio ||
@@ -165,55 +104,30 @@ static int alloc_workspace(moshi_engine *e, moshi_error *err) {
     return 0;
 }
 
-static void fill_info(moshi_engine *e, const mo_model_files *f) {
-    const mo_lm_config *c = &e->cfg;
-    moshi_engine_info *i = &e->info;
-    memcpy(e->model_type, c->model_type, sizeof e->model_type);
-    i->model_type = e->model_type[0] ? e->model_type : "moshi";
-    i->device = e->be->ops->name;
-    i->kernels = e->be->ops->kernels(e->be);
-    i->threads = e->be->ops->threads(e->be);
-    i->sessions = e->slots;
-    i->frame_rate_hz = DEFAULT_FRAME_RATE_HZ;
-    if (e->has_codec) {
-        i->sample_rate_hz = f->mimi.sample_rate_hz;
-        i->frame_samples = f->mimi.frame_samples;
-        i->frame_rate_hz = f->mimi.frame_rate_hz;
-    }
-    i->n_q = c->n_q;
-    i->dep_q = c->dep_q;
-    i->user_codebooks = c->n_q - c->dep_q;
-    i->text_card = c->text_card;
-    i->card = c->card;
-    i->delays = e->cfg.delays;
-    i->max_delay = c->max_delay;
-    i->context = c->context;
-    i->text_temp = c->text_temp;
-    i->audio_temp = c->audio_temp;
-    i->text_top_k = c->text_top_k;
-    i->audio_top_k = c->audio_top_k;
-}
-
 static int open_with_files(moshi_engine *e, mo_model_files *f, const moshi_engine_options *o,
                            moshi_error *err) {
-    e->has_codec = !(e->flags & MOSHI_NO_CODEC);
+    mo_progress progress = {o->progress, o->progress_user};
+    e->has_codec = f->has_mimi;
     e->has_decoder = e->has_codec && f->lm.dep_q > 0;
-    e->cfg = f->lm;
-    int rc = pieces_check(e, f, err);
+    int rc = mo_model_load(&e->model, f, e->be, &progress, err);
     if (rc < 0) return rc;
-    fill_info(e, f);
-    mo_weights_open(&e->weights, e->be);
-    rc = load_weights(e, f, o, err);
-    if (rc == 0) rc = record_programs(e, err);
+    mo_model_describe(f, &e->info);
+    e->info.model_type = mo_format("%s", e->info.model_type);
+    if (!e->info.model_type) return mo_fail(err, MOSHI_ENOMEM, "out of memory");
+    e->info.delays = e->model.lm.cfg.delays;
+    e->info.device = e->be->ops->name;
+    e->info.kernels = e->be->ops->kernels(e->be);
+    e->info.threads = e->be->ops->threads(e->be);
+    e->info.sessions = e->slots;
+    e->info.parameters = e->model.weights.parameters;
+    e->info.weight_bytes = e->model.weights.bytes;
+    rc = record_programs(e, err);
     if (rc == 0) rc = alloc_workspace(e, err);
-    if (rc < 0) return rc;
-    e->info.parameters = e->weights.parameters;
-    e->info.weight_bytes = e->weights.bytes;
-    if (f->has_text) {
+    if (rc == 0 && f->has_text) {
         e->text = f->text; /* moved: the only part of the files that outlives opening */
         memset(&f->text, 0, sizeof f->text);
     }
-    return 0;
+    return rc;
 }
 
 static int engine_open(moshi_engine *e, const moshi_engine_options *o, moshi_error *err) {
@@ -265,11 +179,10 @@ void moshi_engine_close(moshi_engine *e) {
         mo_stage_free(&e->encode);
         mo_stage_free(&e->step);
         mo_stage_free(&e->decode);
-        mo_lm_free(&e->lm);
-        mo_mimi_free(&e->mimi);
-        mo_weights_close(&e->weights);
+        mo_model_free(&e->model);
         e->be->ops->close(e->be);
     }
+    free((char *)e->info.model_type);
     mo_text_free(&e->text);
     free(e->sessions);
     free(e->exec);

@@ -334,7 +334,7 @@ void mo_session_deliver(moshi_session *s, const int32_t *tokens, const int32_t *
     r->has_audio = pcm != NULL;
     if (pcm) memcpy(r->pcm, pcm, (size_t)e->info.frame_samples * sizeof *pcm);
     /* 0 and the padding token are markers, never text */
-    bool marker = tokens[0] == TOKEN_EPAD || tokens[0] == e->cfg.text_pad;
+    bool marker = tokens[0] == TOKEN_EPAD || tokens[0] == e->model.lm.cfg.text_pad;
     r->piece[0] = 0;
     if (e->text.n && !marker) words_piece(&s->words, &e->text, tokens[0], r->piece, s->piece_cap);
     words_add(s, r, tokens[0]);

@@ -141,10 +141,10 @@ const char *mo_checkpoint_guess(const mo_checkpoint *ck) {
 /* ---- finding tensors ---------------------------------------------------------------------- */
 
 int mo_loader_begin(mo_loader *ld, mo_weights *pool, const mo_checkpoint *ck, moshi_error *err) {
-    memset(ld, 0, sizeof *ld);
     ld->pool = pool;
     ld->ck = ck;
     ld->err = err;
+    ld->failed = 0;
     ld->used = mo_calloc(ck->n_tensors + 1, 1);
     return ld->used ? 0 : loader_nomem(ld);
 }

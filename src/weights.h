@@ -30,6 +30,8 @@ typedef struct mo_loader {
     uint64_t done, total; /* bytes, over all files of the model */
 } mo_loader;
 
+/* Start on a checkpoint. `ld` is zeroed before its first use; progress goes on from file to file.
+ */
 int mo_loader_begin(mo_loader *ld, mo_weights *pool, const mo_checkpoint *ck, moshi_error *err);
 /* Refuses tensors that were not used, then frees the loader. Returns 0 or the first failure. */
 int mo_loader_finish(mo_loader *ld);
