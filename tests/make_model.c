@@ -282,9 +282,11 @@ static void make_mimi(maker *m, const mo_mimi_config *c) {
     make_seanet(m, c);
     make_mimi_transformer(m, c, "encoder_transformer");
     make_mimi_transformer(m, c, "decoder_transformer");
-    uniform(m, 0, spread_of(1.2, d * taps), 3, (int64_t[]){d, d, taps},
-            "downsample.conv.conv.conv.weight");
-    uniform(m, 0.5f, 0.5f, 3, (int64_t[]){d, 1, taps}, "upsample.convtr.convtr.convtr.weight");
+    if (c->stride > 1) {
+        uniform(m, 0, spread_of(1.2, d * taps), 3, (int64_t[]){d, d, taps},
+                "downsample.conv.conv.conv.weight");
+        uniform(m, 0.5f, 0.5f, 3, (int64_t[]){d, 1, taps}, "upsample.convtr.convtr.convtr.weight");
+    }
     make_quantizer(m, c);
 }
 

@@ -153,6 +153,12 @@ static signal seanet_decode(const mo_mimi_config *c, const tensors *w, signal la
     return x;
 }
 
+static signal signal_copy(signal from) {
+    signal to = signal_new(from.channels, from.n);
+    memcpy(to.x, from.x, (size_t)from.channels * (size_t)from.n * sizeof *to.x);
+    return to;
+}
+
 /* ---- transformer: rows are time steps, [n, dim] ------------------------------------------- */
 
 /* y[n, rows] = x[n, cols] . w[rows, cols] */
@@ -189,12 +195,14 @@ static void rope_pairs(double *v, int head_dim, int position, float max_period) 
 }
 
 /* First position a query at `p` still finds in the ring of `context` entries, when calls of `steps`
- * positions write all their keys before they attend; steps 0: nothing is lost. */
+ * positions write all their keys before they attend; steps 0: nothing is lost. A ring never holds
+ * less than one call. */
 static int first_visible(int p, int context, int steps) {
     int first = p - context + 1;
     if (steps > 0) {
         int last_written = p / steps * steps + steps - 1;
-        if (last_written - context + 1 > first) first = last_written - context + 1;
+        int kept = last_written - (context > steps ? context : steps) + 1;
+        if (kept > first) first = kept;
     }
     return first > 0 ? first : 0;
 }
@@ -344,15 +352,33 @@ static void quantize_half(const mo_mimi_config *c, const tensors *w, signal late
     free(z.x);
 }
 
+/* To one latent per frame; the only convolution whose past begins as copies of its first input. */
+static signal downsample(const mo_mimi_config *c, const tensors *w, signal x) {
+    size_t dim = (size_t)c->dimension;
+    conv_shape down = {c->dimension, 2 * c->stride, c->stride, 1};
+    if (c->stride == 1) return signal_copy(x);
+    return conv(x, down,
+                tensors_f32(w, dim * dim * (size_t)down.taps, "downsample.conv.conv.conv.weight"),
+                NULL, true);
+}
+
+static signal upsample(const mo_mimi_config *c, const tensors *w, signal x) {
+    int taps = 2 * c->stride;
+    if (c->stride == 1) return signal_copy(x);
+    const float *weight =
+        tensors_f32(w, (size_t)(c->dimension * taps), "upsample.convtr.convtr.convtr.weight");
+    signal y = signal_new(c->dimension, x.n * c->stride);
+    for (int i = 0; i < c->dimension; i++)
+        conv_transposed_row(row(y, i), y.n, row(x, i), x.n, weight + i * taps, taps, c->stride);
+    return y;
+}
+
 void oracle_mimi_encode(const mo_mimi_config *c, const tensors *w, const float *pcm, int frames,
                         int frames_per_call, oracle_codes *out) {
-    int dim = c->dimension, steps = frames_per_call * c->stride;
+    int steps = frames_per_call * c->stride;
     out->seanet = seanet_encode(c, w, pcm, frames * c->frame_samples);
     out->transformer = transformer(c, w, "encoder_transformer", out->seanet, steps);
-    conv_shape down = {dim, 2 * c->stride, c->stride, 1};
-    const float *weight = tensors_f32(w, (size_t)dim * (size_t)dim * (size_t)down.taps,
-                                      "downsample.conv.conv.conv.weight");
-    out->latent = conv(out->transformer, down, weight, NULL, true);
+    out->latent = downsample(c, w, out->transformer);
     size_t n = (size_t)c->codebooks * (size_t)frames;
     out->codes = test_alloc(n, sizeof *out->codes);
     out->margin = test_alloc(n, sizeof *out->margin);
@@ -382,16 +408,11 @@ static void dequantize_half(const mo_mimi_config *c, const tensors *w, const int
 
 void oracle_mimi_decode(const mo_mimi_config *c, const tensors *w, const int32_t *codes,
                         int codebooks, int frames, int frames_per_call, oracle_audio *out) {
-    int semantic = c->semantic_codebooks, taps = 2 * c->stride;
+    int semantic = c->semantic_codebooks;
     out->quantized = signal_new(c->dimension, frames);
     dequantize_half(c, w, codes, 0, codebooks < semantic ? codebooks : semantic, out->quantized);
     dequantize_half(c, w, codes, semantic, codebooks, out->quantized);
-    const float *up =
-        tensors_f32(w, (size_t)c->dimension * (size_t)taps, "upsample.convtr.convtr.convtr.weight");
-    out->upsampled = signal_new(c->dimension, frames * c->stride);
-    for (int i = 0; i < c->dimension; i++)
-        conv_transposed_row(row(out->upsampled, i), out->upsampled.n, row(out->quantized, i),
-                            frames, up + i * taps, taps, c->stride);
+    out->upsampled = upsample(c, w, out->quantized);
     out->transformer =
         transformer(c, w, "decoder_transformer", out->upsampled, frames_per_call * c->stride);
     out->audio = seanet_decode(c, w, out->transformer);
