@@ -1,0 +1,11 @@
+/* cpuid.h - which instruction sets this machine and its operating system offer. */
+#ifndef MO_CPU_CPUID_H
+#define MO_CPU_CPUID_H
+
+#include <stdbool.h>
+
+bool mo_cpu_has_avx2(void);   /* AVX2, FMA and F16C */
+bool mo_cpu_has_avx512(void); /* F, BW, VL, DQ and the above */
+bool mo_cpu_has_neon(void);
+
+#endif

@@ -1,0 +1,598 @@
+/* exec.c - recorded ops on the CPU: how each splits into units of work, and how to do some units.
+ *
+ * Arithmetic that is worth a vector lives behind mo_kernels; what is left here is shared by every
+ * level and therefore the same bits anyway. */
+#include "exec.h"
+
+#include "sample.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { COL_BLOCK = 1024 }; /* columns per unit of element-wise ops */
+
+/* ---- views ---------------------------------------------------------------------------------- */
+
+static float *f32_at(const mo_view *v, int slot, int row) {
+    return (float *)v->buf->data + v->offset + (size_t)slot * v->slot_stride +
+           (size_t)row * v->row_stride;
+}
+
+static int32_t *i32_at(const mo_view *v, int slot, int row) {
+    return (int32_t *)v->buf->data + v->offset + (size_t)slot * v->slot_stride +
+           (size_t)row * v->row_stride;
+}
+
+static const float *vector_of(const mo_weight *w) {
+    return w ? w->buf->data : NULL;
+}
+
+static mo_span span_of(const mo_view *v) {
+    if (!v->buf) return (mo_span){NULL, 0, 0};
+    return (mo_span){(float *)v->buf->data + v->offset, v->slot_stride, v->row_stride};
+}
+
+/* Units that are rows of active slots, cut into blocks of columns. */
+typedef struct row_block {
+    int slot, row, col, cols;
+} row_block;
+
+static int blocks_per_row(int cols) {
+    return (cols + COL_BLOCK - 1) / COL_BLOCK;
+}
+
+static row_block row_block_of(const mo_exec *ex, const mo_view *v, int unit) {
+    int per_row = blocks_per_row(v->cols), row = unit / per_row;
+    row_block b = {ex->active[row / v->rows], row % v->rows, unit % per_row * COL_BLOCK, COL_BLOCK};
+    if (b.cols > v->cols - b.col) b.cols = v->cols - b.col;
+    return b;
+}
+
+static int row_block_units(const mo_exec *ex, const mo_view *v) {
+    return ex->n_active * v->rows * blocks_per_row(v->cols);
+}
+
+/* ---- embed_sum ------------------------------------------------------------------------------ */
+
+static float widen(mo_dtype dtype, const void *data, size_t i) {
+    switch (dtype) {
+    case MO_F16:
+        return mo_f16_to_f32(((const uint16_t *)data)[i]);
+    case MO_BF16:
+        return mo_bf16_to_f32(((const uint16_t *)data)[i]);
+    default:
+        return ((const float *)data)[i];
+    }
+}
+
+static void embed_add(const mo_weight *table, int token, int col, int cols, float *out) {
+    size_t r = (size_t)token, c = (size_t)col, n = (size_t)table->cols;
+    bool strips = table->layout == MO_LAYOUT_STRIPS;
+    size_t at = strips ? r / MO_STRIP * n * MO_STRIP + c * MO_STRIP + r % MO_STRIP : r * n + c;
+    size_t step = strips ? MO_STRIP : 1;
+    for (int i = 0; i < cols; i++, at += step)
+        out[i] = out[i] + widen(table->dtype, table->buf->data, at);
+}
+
+/* -1 adds nothing. Nothing else outside the table comes here, and it would not become a wild read
+ * if it did. */
+static void embed_sum_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1,
+                          int thread) {
+    const mo_op_embed_sum *op = &plan->op.u.embed_sum;
+    (void)thread;
+    for (int unit = unit0; unit < unit1; unit++) {
+        row_block b = row_block_of(ex, &op->out, unit);
+        float *out = f32_at(&op->out, b.slot, b.row) + b.col;
+        const int32_t *tokens = i32_at(&op->tokens, b.slot, b.row);
+        if (!op->accumulate) memset(out, 0, (size_t)b.cols * sizeof *out);
+        for (int i = 0; i < op->n; i++)
+            if (tokens[i] >= 0 && tokens[i] < op->tables[i]->rows)
+                embed_add(op->tables[i], tokens[i], b.col, b.cols, out);
+    }
+}
+
+/* ---- norm, element-wise --------------------------------------------------------------------- */
+
+static void norm_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
+    const mo_op_norm *op = &plan->op.u.norm;
+    (void)thread;
+    for (int unit = unit0; unit < unit1; unit++) {
+        int slot = ex->active[unit / op->in.rows], row = unit % op->in.rows;
+        ex->kernels->norm(op->kind, op->eps, vector_of(op->weight), vector_of(op->bias),
+                          f32_at(&op->in, slot, row), f32_at(&op->out, slot, row), op->in.cols);
+    }
+}
+
+static void act_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
+    const mo_op_act *op = &plan->op.u.act;
+    (void)thread;
+    for (int unit = unit0; unit < unit1; unit++) {
+        row_block b = row_block_of(ex, &op->out, unit);
+        ex->kernels->act(op->act, f32_at(&op->in, b.slot, b.row) + b.col,
+                         f32_at(&op->out, b.slot, b.row) + b.col, (size_t)b.cols);
+    }
+}
+
+static void act_mul_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
+    const mo_op_act_mul *op = &plan->op.u.act_mul;
+    (void)thread;
+    for (int unit = unit0; unit < unit1; unit++) {
+        row_block b = row_block_of(ex, &op->out, unit);
+        const float *in = f32_at(&op->in, b.slot, b.row) + b.col;
+        ex->kernels->act_mul(in, in + op->out.cols, f32_at(&op->out, b.slot, b.row) + b.col,
+                             (size_t)b.cols);
+    }
+}
+
+/* ---- linear --------------------------------------------------------------------------------- */
+
+enum { STRIP_BLOCK = 4, ROW_BLOCK = 48 };
+
+/* Units are blocks of rows by blocks of strips. Few rows: one block, the weights pass once. Many
+ * rows: neighbours share a block of strips if the weights are large, else a block of rows, so that
+ * whichever is dear to read again stays in the core's cache. */
+typedef struct linear_grid {
+    int rows, strips, row_blocks, strip_blocks;
+    bool strips_first; /* unit = strip block * row_blocks + row block */
+} linear_grid;
+
+static linear_grid linear_grid_of(const mo_linear_job *job, const mo_exec *ex) {
+    linear_grid g = {.rows = ex->n_active * job->rows,
+                     .strips = (job->n + MO_STRIP - 1) / MO_STRIP};
+    const double cache_bytes = 512e3;
+    g.row_blocks = (g.rows + ROW_BLOCK - 1) / ROW_BLOCK;
+    g.strip_blocks = (g.strips + STRIP_BLOCK - 1) / STRIP_BLOCK;
+    g.strips_first = (double)job->n * (double)job->k * 4.0 > cache_bytes;
+    return g;
+}
+
+static void linear_plan(mo_plan *plan) {
+    const mo_op_linear *op = &plan->op.u.linear;
+    mo_linear_job *job = &plan->linear;
+    job->dtype = op->w->dtype;
+    job->w = op->w->buf->data;
+    job->bias = vector_of(op->bias);
+    job->scale = vector_of(op->scale);
+    job->n = op->out.cols;
+    job->k = (size_t)op->taps * (size_t)op->in.cols;
+    job->rows = op->out.rows;
+    job->in = span_of(&op->in);
+    job->add = span_of(&op->add);
+    job->out = span_of(&op->out);
+    job->segments = op->taps;
+    job->run = (size_t)op->in.cols;
+    job->run_step = op->in.row_stride * (size_t)op->dilation;
+    job->in.row *= (size_t)op->stride;
+    if (job->run_step == job->run) { /* the taps lie one after the other */
+        job->segments = 1;
+        job->run = job->k;
+    }
+}
+
+static void linear_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
+    mo_linear_job job = plan->linear;
+    linear_grid g = linear_grid_of(&job, ex);
+    job.active = ex->active;
+    (void)thread;
+    for (int unit = unit0; unit < unit1; unit++) {
+        int rb = g.strips_first ? unit % g.row_blocks : unit / g.strip_blocks;
+        int sb = g.strips_first ? unit / g.row_blocks : unit % g.strip_blocks;
+        int row1 = rb * ROW_BLOCK + ROW_BLOCK, strip1 = sb * STRIP_BLOCK + STRIP_BLOCK;
+        ex->kernels->linear(&job, rb * ROW_BLOCK, row1 < g.rows ? row1 : g.rows, sb * STRIP_BLOCK,
+                            strip1 < g.strips ? strip1 : g.strips);
+    }
+}
+
+static double linear_cost(const mo_plan *plan, const mo_exec *ex) {
+    linear_grid g = linear_grid_of(&plan->linear, ex);
+    double weights = (double)g.strips * MO_STRIP * (double)plan->linear.k;
+    double compute = weights * g.rows / 60.0, memory = weights * 4.0 / 40.0;
+    return compute > memory ? compute : memory;
+}
+
+/* ---- attention ------------------------------------------------------------------------------ */
+
+static void rope_table_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1,
+                           int thread) {
+    const mo_op_rope_table *op = &plan->op.u.rope_table;
+    const float *freq = vector_of(op->freq);
+    (void)thread;
+    for (int unit = unit0; unit < unit1; unit++) {
+        int slot = ex->active[unit / op->out.rows], row = unit % op->out.rows;
+        float position = (float)(*i32_at(&op->pos, slot, 0) + row);
+        float *out = f32_at(&op->out, slot, row);
+        for (int i = 0; i < op->out.cols / 2; i++) {
+            float angle = position * freq[i];
+            out[2 * i] = (float)cos((double)angle);
+            out[2 * i + 1] = (float)sin((double)angle);
+        }
+    }
+}
+
+static void rotate(mo_rope_kind kind, const float *table, int hd, float *x) {
+    int half = hd / 2;
+    if (kind == MO_ROPE_NONE) return;
+    for (int i = 0; i < half; i++) {
+        float *re = kind == MO_ROPE_PAIRS ? x + 2 * i : x + i;
+        float *im = kind == MO_ROPE_PAIRS ? x + 2 * i + 1 : x + half + i;
+        float c = table[2 * i], s = table[2 * i + 1], a = *re, b = *im;
+        *re = a * c - b * s;
+        *im = a * s + b * c;
+    }
+}
+
+static float *kv_at(mo_buf *buf, const mo_kv *kv, int slot, int head, int64_t position) {
+    size_t ring = ((size_t)slot * (size_t)kv->kv_heads + (size_t)head) * (size_t)kv->capacity;
+    return (float *)buf->data + (ring + (size_t)(position % kv->capacity)) * (size_t)kv->head_dim;
+}
+
+static int64_t position_of(const mo_view *pos, int static_pos, int slot) {
+    return pos->buf ? *i32_at(pos, slot, 0) : static_pos;
+}
+
+/* Unit = slot: should the rows wrap around the ring, the later one must win. */
+static void rope_kv_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
+    const mo_op_rope_kv *op = &plan->op.u.rope_kv;
+    int hd = op->kv.head_dim;
+    size_t bytes = (size_t)hd * sizeof(float);
+    (void)thread;
+    for (int unit = unit0; unit < unit1; unit++) {
+        int slot = ex->active[unit];
+        int64_t first = position_of(&op->pos, op->static_pos, slot);
+        for (int row = 0; row < op->qkv.rows; row++) {
+            const float *table = op->table.buf ? f32_at(&op->table, slot, row) : NULL;
+            float *q = f32_at(&op->qkv, slot, row);
+            float *k = q + (size_t)op->heads * (size_t)hd;
+            float *v = k + (size_t)op->kv.kv_heads * (size_t)hd;
+            for (int h = 0; h < op->heads; h++, q += hd) rotate(op->kind, table, hd, q);
+            for (int h = 0; h < op->kv.kv_heads; h++, k += hd, v += hd) {
+                float *entry = kv_at(op->kv.k, &op->kv, slot, h, first + row);
+                memcpy(entry, k, bytes);
+                rotate(op->kind, table, hd, entry);
+                memcpy(kv_at(op->kv.v, &op->kv, slot, h, first + row), v, bytes);
+            }
+        }
+    }
+}
+
+/* Most positions a query can see. */
+static int attend_reach(const mo_op_attend *op) {
+    return op->context < op->kv.capacity ? op->context : op->kv.capacity;
+}
+
+/* Unit = head of a slot, all rows of it: they read the same keys. */
+static void attend_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
+    const mo_op_attend *op = &plan->op.u.attend;
+    int hd = op->kv.head_dim;
+    mo_attend_job job = {.head_dim = hd,
+                         .capacity = op->kv.capacity,
+                         .scores = ex->scratch + (size_t)thread * ex->scratch_floats,
+                         .scale = (float)(1.0 / sqrt((double)hd))};
+    for (int unit = unit0; unit < unit1; unit++) {
+        int slot = ex->active[unit / op->heads], h = unit % op->heads;
+        int kv_head = h / (op->heads / op->kv.kv_heads);
+        int64_t first = position_of(&op->pos, op->static_pos, slot);
+        int64_t oldest = first + op->out.rows - op->kv.capacity; /* still in the ring */
+        job.k = kv_at(op->kv.k, &op->kv, slot, kv_head, 0);
+        job.v = kv_at(op->kv.v, &op->kv, slot, kv_head, 0);
+        for (int row = 0; row < op->out.rows; row++) {
+            int64_t p = first + row, from = p - op->context + 1;
+            if (from < oldest) from = oldest;
+            if (from < 0) from = 0;
+            job.q = f32_at(&op->qkv, slot, row) + (size_t)h * (size_t)hd;
+            job.out = f32_at(&op->out, slot, row) + (size_t)h * (size_t)hd;
+            job.first = from;
+            job.n = (int)(p - from + 1);
+            if (job.n > 0)
+                ex->kernels->attend(&job);
+            else /* more rows than the ring holds: this one was overwritten */
+                memset(job.out, 0, (size_t)hd * sizeof(float));
+        }
+    }
+}
+
+static double attend_cost(const mo_plan *plan, const mo_exec *ex) {
+    const mo_op_attend *op = &plan->op.u.attend;
+    double keys = 0;
+    for (int i = 0; i < ex->n_active; i++) {
+        int64_t n = position_of(&op->pos, op->static_pos, ex->active[i]) + op->out.rows;
+        keys += (double)(n < attend_reach(op) ? n : attend_reach(op)) + 4;
+    }
+    return keys * op->out.rows * op->heads * (op->kv.head_dim * 0.15 + 5);
+}
+
+/* ---- codec ---------------------------------------------------------------------------------- */
+
+static void upsample_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
+    const mo_op_upsample *op = &plan->op.u.upsample;
+    const float *w = vector_of(op->w);
+    int kernel = op->taps * op->stride;
+    (void)thread;
+    for (int unit = unit0; unit < unit1; unit++) {
+        int slot = ex->active[unit / op->out.rows], row = unit % op->out.rows;
+        int t = row / op->stride, p = row % op->stride;
+        float *out = f32_at(&op->out, slot, row);
+        for (int c = 0; c < op->out.cols; c++) {
+            float acc = 0.0f;
+            for (int j = 0; j < op->taps; j++)
+                acc = fmaf(w[c * kernel + j * op->stride + p],
+                           f32_at(&op->in, slot, op->taps - 1 + t - j)[c], acc);
+            out[c] = acc;
+        }
+    }
+}
+
+static const float *codebook_entry(const mo_weight *book, int entry) {
+    size_t strip = (size_t)entry / MO_STRIP * (size_t)book->cols * MO_STRIP;
+    return (const float *)book->buf->data + strip + (size_t)entry % MO_STRIP;
+}
+
+static double entry_distance(const mo_weight *book, int entry, const float *x) {
+    const float *e = codebook_entry(book, entry);
+    double sum = 0;
+    for (int i = 0; i < book->cols; i++) {
+        double d = (double)x[i] - (double)e[(size_t)i * MO_STRIP];
+        sum += d * d;
+    }
+    return sum;
+}
+
+static double norm2(const float *x, int n, size_t step) {
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += (double)x[(size_t)i * step] * (double)x[(size_t)i * step];
+    return sqrt(sum);
+}
+
+static double largest_norm(const mo_weight *book) {
+    double radius = 0;
+    for (int j = 0; j < book->rows; j++) {
+        double r = norm2(codebook_entry(book, j), book->cols, MO_STRIP);
+        if (r > radius) radius = r;
+    }
+    return radius;
+}
+
+/* The best score may be wrong by `bound`, and so may the true winner's: both lie within twice the
+ * bound. A float32 sum of dim products is off by at most (dim + 1) 2^-24 |x| |e| (Cauchy-Schwarz);
+ * the bias |e|^2 / 2 may itself have been summed that way. */
+static int rvq_choose(const mo_weight *book, double radius, const float *scores, const float *x) {
+    double eps = (book->cols + 4) * 0x1p-24;
+    double bound = eps * radius * (norm2(x, book->cols, 1) + radius);
+    float high = -INFINITY;
+    for (int j = 0; j < book->rows; j++)
+        if (scores[j] > high) high = scores[j];
+    double least = (double)high - 2.0 * bound, nearest = INFINITY;
+    int best = 0;
+    for (int j = 0; j < book->rows; j++) {
+        if (!((double)scores[j] >= least)) continue;
+        double d = entry_distance(book, j, x);
+        if (d < nearest) {
+            nearest = d;
+            best = j;
+        }
+    }
+    return best;
+}
+
+static void rvq_pick_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
+    const mo_op_rvq_pick *op = &plan->op.u.rvq_pick;
+    (void)thread;
+    for (int unit = unit0; unit < unit1; unit++) {
+        int slot = ex->active[unit / op->codes.rows], row = unit % op->codes.rows;
+        float *x = f32_at(&op->residual, slot, row);
+        int code =
+            rvq_choose(op->codebook, plan->codebook_radius, f32_at(&op->scores, slot, row), x);
+        const float *e = codebook_entry(op->codebook, code);
+        for (int i = 0; i < op->codebook->cols; i++) x[i] = x[i] - e[(size_t)i * MO_STRIP];
+        *i32_at(&op->codes, slot, row) = code;
+    }
+}
+
+/* ---- tokens --------------------------------------------------------------------------------- */
+
+static float param_f32(const int32_t *params, int which) {
+    float x;
+    memcpy(&x, &params[which], sizeof x);
+    return x;
+}
+
+static int sample_one(const mo_op_sample *op, int slot) {
+    const int32_t *params = i32_at(&op->params, slot, 0);
+    const float *logits = f32_at(&op->logits, slot, 0);
+    int32_t forced = i32_at(&op->force, slot, 0)[op->channel];
+    if (forced != MOSHI_FREE) return forced;
+    bool text = op->channel == 0;
+    float temp = param_f32(params, text ? MO_SAMPLE_TEXT_TEMP : MO_SAMPLE_AUDIO_TEMP);
+    if (!(temp > 0.0f)) return mo_pick_greedy(logits, op->logits.cols);
+    mo_philox_noise noise = {
+        .key = {(uint32_t)params[MO_SAMPLE_SEED_LO], (uint32_t)params[MO_SAMPLE_SEED_HI]},
+        .channel = (uint32_t)op->channel,
+        .step = (uint32_t)*i32_at(&op->step, slot, 0),
+        .block = UINT32_MAX};
+    int top_k = params[text ? MO_SAMPLE_TEXT_TOP_K : MO_SAMPLE_AUDIO_TOP_K];
+    return mo_pick(logits, op->logits.cols, temp, top_k, mo_philox_noise_at, &noise);
+}
+
+static void sample_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
+    const mo_op_sample *op = &plan->op.u.sample;
+    (void)thread;
+    for (int unit = unit0; unit < unit1; unit++) {
+        int slot = ex->active[unit];
+        *i32_at(&op->token, slot, 0) = sample_one(op, slot);
+    }
+}
+
+static int32_t *grid_cell(const mo_grid *g, int slot, int64_t column, int channel) {
+    return i32_at(&g->cache, slot, (int)(column % g->cache.rows)) + channel;
+}
+
+static void grid_read_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1,
+                          int thread) {
+    const mo_op_grid_read *op = &plan->op.u.grid_read;
+    const mo_grid *g = &op->grid;
+    (void)thread;
+    for (int unit = unit0; unit < unit1; unit++) {
+        int slot = ex->active[unit];
+        int64_t o = *i32_at(&g->step, slot, 0);
+        for (int c = 1 + g->dep_q; c <= g->n_q; c++)
+            *grid_cell(g, slot, o + g->delays[c], c) = i32_at(&op->user, slot, 0)[c - 1 - g->dep_q];
+        int32_t *out = i32_at(&op->out, slot, 0);
+        for (int c = 0; c <= g->n_q; c++) {
+            int initial = c == 0 ? g->text_initial : g->audio_initial;
+            out[c] = o <= g->delays[c] ? initial : *grid_cell(g, slot, o, c);
+        }
+    }
+}
+
+static void grid_write_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1,
+                           int thread) {
+    const mo_op_grid_write *op = &plan->op.u.grid_write;
+    const mo_grid *g = &op->grid;
+    (void)thread;
+    for (int unit = unit0; unit < unit1; unit++) {
+        int slot = ex->active[unit];
+        const int32_t *tokens = i32_at(&op->tokens, slot, 0);
+        int32_t *out = i32_at(&op->out, slot, 0), *step = i32_at(&g->step, slot, 0);
+        int64_t o = ++*step;
+        for (int c = 0; c <= g->dep_q; c++) *grid_cell(g, slot, o, c) = tokens[c];
+        for (int c = 0; c <= g->dep_q; c++)
+            out[c] = o > g->max_delay ? *grid_cell(g, slot, o - g->max_delay + g->delays[c], c)
+                                      : MOSHI_NO_TOKEN;
+    }
+}
+
+/* ---- streams -------------------------------------------------------------------------------- */
+
+static void pad_first_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1,
+                          int thread) {
+    const mo_op_pad_first *op = &plan->op.u.pad_first;
+    (void)thread;
+    for (int unit = unit0; unit < unit1; unit++) {
+        int slot = ex->active[unit];
+        if (*i32_at(&op->pos, slot, 0) != 0) continue;
+        for (int row = 0; row < op->n; row++)
+            memcpy(f32_at(&op->view, slot, row), f32_at(&op->view, slot, op->n),
+                   (size_t)op->view.cols * sizeof(float));
+    }
+}
+
+/* Row by row from the front: a row is read before it can be overwritten. */
+static void shift_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
+    const mo_op_shift *op = &plan->op.u.shift;
+    (void)thread;
+    if (op->n == op->view.rows) return;
+    for (int unit = unit0; unit < unit1; unit++)
+        for (int row = 0; row < op->n; row++)
+            memcpy(f32_at(&op->view, ex->active[unit], row),
+                   f32_at(&op->view, ex->active[unit], op->view.rows - op->n + row),
+                   (size_t)op->view.cols * sizeof(float));
+}
+
+static void advance_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
+    const mo_op_advance *op = &plan->op.u.advance;
+    (void)thread;
+    for (int unit = unit0; unit < unit1; unit++) *i32_at(&op->pos, ex->active[unit], 0) += op->n;
+}
+
+/* ---- the table ------------------------------------------------------------------------------ */
+
+typedef void (*run_fn)(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread);
+
+static const run_fn runs[MO_OP_COUNT] = {
+    [MO_OP_EMBED_SUM] = embed_sum_run,
+    [MO_OP_NORM] = norm_run,
+    [MO_OP_LINEAR] = linear_run,
+    [MO_OP_ROPE_TABLE] = rope_table_run,
+    [MO_OP_ROPE_KV] = rope_kv_run,
+    [MO_OP_ATTEND] = attend_run,
+    [MO_OP_ACT] = act_run,
+    [MO_OP_ACT_MUL] = act_mul_run,
+    [MO_OP_UPSAMPLE] = upsample_run,
+    [MO_OP_RVQ_PICK] = rvq_pick_run,
+    [MO_OP_SAMPLE] = sample_run,
+    [MO_OP_GRID_READ] = grid_read_run,
+    [MO_OP_GRID_WRITE] = grid_write_run,
+    [MO_OP_PAD_FIRST] = pad_first_run,
+    [MO_OP_SHIFT] = shift_run,
+    [MO_OP_ADVANCE] = advance_run,
+};
+
+int mo_plan_units(const mo_plan *plan, const mo_exec *ex) {
+    const mo_op *op = &plan->op;
+    switch (op->kind) {
+    case MO_OP_EMBED_SUM:
+        return row_block_units(ex, &op->u.embed_sum.out);
+    case MO_OP_NORM:
+        return ex->n_active * op->u.norm.in.rows;
+    case MO_OP_LINEAR: {
+        linear_grid g = linear_grid_of(&plan->linear, ex);
+        return g.row_blocks * g.strip_blocks;
+    }
+    case MO_OP_ROPE_TABLE:
+        return ex->n_active * op->u.rope_table.out.rows;
+    case MO_OP_ATTEND:
+        return ex->n_active * op->u.attend.heads;
+    case MO_OP_ACT:
+        return row_block_units(ex, &op->u.act.out);
+    case MO_OP_ACT_MUL:
+        return row_block_units(ex, &op->u.act_mul.out);
+    case MO_OP_UPSAMPLE:
+        return ex->n_active * op->u.upsample.out.rows;
+    case MO_OP_RVQ_PICK:
+        return ex->n_active * op->u.rvq_pick.codes.rows;
+    default:
+        return ex->n_active;
+    }
+}
+
+static double view_size(const mo_view *v) {
+    return (double)v->rows * v->cols;
+}
+
+double mo_plan_cost(const mo_plan *plan, const mo_exec *ex) {
+    const mo_op *op = &plan->op;
+    switch (op->kind) {
+    case MO_OP_EMBED_SUM:
+        return ex->n_active * view_size(&op->u.embed_sum.out) * op->u.embed_sum.n * 1.0;
+    case MO_OP_NORM:
+        return ex->n_active * view_size(&op->u.norm.in) * 0.2;
+    case MO_OP_LINEAR:
+        return linear_cost(plan, ex);
+    case MO_OP_ROPE_TABLE:
+        return ex->n_active * view_size(&op->u.rope_table.out) * 10.0;
+    case MO_OP_ROPE_KV:
+        return ex->n_active * view_size(&op->u.rope_kv.qkv) * 1.0;
+    case MO_OP_ATTEND:
+        return attend_cost(plan, ex);
+    case MO_OP_ACT:
+        return ex->n_active * view_size(&op->u.act.out) * 0.3;
+    case MO_OP_ACT_MUL:
+        return ex->n_active * view_size(&op->u.act_mul.out) * 0.5;
+    case MO_OP_UPSAMPLE:
+        return ex->n_active * view_size(&op->u.upsample.out) * op->u.upsample.taps * 3.0;
+    case MO_OP_RVQ_PICK:
+        return ex->n_active * view_size(&op->u.rvq_pick.scores) * 2.0;
+    case MO_OP_SAMPLE:
+        return ex->n_active * view_size(&op->u.sample.logits) * 5.0;
+    case MO_OP_SHIFT:
+        return ex->n_active * (double)op->u.shift.n * op->u.shift.view.cols * 0.1;
+    default:
+        return ex->n_active * 10.0;
+    }
+}
+
+size_t mo_plan_scratch(const mo_plan *plan) {
+    if (plan->op.kind != MO_OP_ATTEND) return 0;
+    return ((size_t)attend_reach(&plan->op.u.attend) + 15) / 16 * 16;
+}
+
+void mo_plan_init(mo_plan *plan, const mo_op *op) {
+    memset(plan, 0, sizeof *plan);
+    plan->op = *op;
+    if (op->kind == MO_OP_LINEAR) linear_plan(plan);
+    if (op->kind == MO_OP_RVQ_PICK) plan->codebook_radius = largest_norm(op->u.rvq_pick.codebook);
+}
+
+void mo_plan_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
+    runs[plan->op.kind](plan, ex, unit0, unit1, thread);
+}

@@ -1,0 +1,33 @@
+/* exec.h - recorded ops on the CPU: how each splits into units of work, and how to do some units.
+ */
+#ifndef MO_CPU_EXEC_H
+#define MO_CPU_EXEC_H
+
+#include "kernels.h"
+
+/* What every op of one run shares. */
+typedef struct mo_exec {
+    const mo_kernels *kernels;
+    const int *active; /* slots that take part */
+    int n_active;
+    float *scratch; /* scratch_floats per thread */
+    size_t scratch_floats;
+} mo_exec;
+
+/* One recorded op. */
+typedef struct mo_plan {
+    mo_op op;
+    mo_linear_job linear;   /* LINEAR: everything but `active` */
+    double codebook_radius; /* RVQ_PICK: largest norm of an entry */
+} mo_plan;
+
+void mo_plan_init(mo_plan *plan, const mo_op *op);
+/* Floats of scratch one thread needs. */
+size_t mo_plan_scratch(const mo_plan *plan);
+/* Units are independent of each other; any split of 0 .. units-1 gives the same bits. */
+int mo_plan_units(const mo_plan *plan, const mo_exec *ex);
+/* Rough nanoseconds the whole op takes on one core. */
+double mo_plan_cost(const mo_plan *plan, const mo_exec *ex);
+void mo_plan_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread);
+
+#endif

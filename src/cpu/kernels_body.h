@@ -1,0 +1,367 @@
+/* kernels_body.h - every inner loop, written once over a vector `vec` of 16 floats.
+ *
+ * Included by kernels_{avx2,avx512,neon}.c after they define vec and the v_* functions:
+ *   v_zero v_set1 v_load v_store v_load_n v_store_n (first n lanes; the rest loads as 0)
+ *   v_load_bf16 v_load_f16 (exact widening)
+ *   v_add v_sub v_mul v_div v_max v_min (NaN in the second argument stays)
+ *   v_fma (a * b + c) v_fold (8+8, 4+4, 2+2, 1+1) v_fold_max
+ *   v_pow2 (2^n from x + MO_EXP_ROUND) v_abs v_keep_ge (x >= bound ? v : 0)
+ *   v_pick_gt0 (x > 0 ? a : b)
+ * and the shapes of the register tiles, strips of 16 outputs per row count:
+ *   TILE_STRIPS_1 TILE_STRIPS_2 TILE_STRIPS_4 TILE_STRIPS_6
+ * Compare kernels.c, which says the same in plain C. */
+
+#include <math.h>
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* ---- functions ------------------------------------------------------------------------------ */
+
+ALWAYS_INLINE vec exp_parts(vec x, vec *scale) {
+    vec t = v_fma(x, v_set1(MO_EXP_LOG2E), v_set1(MO_EXP_ROUND));
+    vec n = v_sub(t, v_set1(MO_EXP_ROUND));
+    vec r = v_fma(n, v_set1(-MO_EXP_LN2_HI), x);
+    r = v_fma(n, v_set1(-MO_EXP_LN2_LO), r);
+    vec q = v_set1(MO_EXP_Q4);
+    q = v_fma(q, r, v_set1(MO_EXP_Q3));
+    q = v_fma(q, r, v_set1(MO_EXP_Q2));
+    q = v_fma(q, r, v_set1(MO_EXP_Q1));
+    q = v_fma(q, r, v_set1(MO_EXP_Q0));
+    *scale = v_pow2(t);
+    return v_fma(v_mul(r, r), q, r);
+}
+
+ALWAYS_INLINE vec v_exp(vec x) {
+    vec scale, m = exp_parts(v_min(v_set1(MO_EXP_MAX), x), &scale);
+    return v_keep_ge(x, v_set1(MO_EXP_MIN), v_fma(scale, m, scale));
+}
+
+ALWAYS_INLINE vec v_elu(vec x) {
+    vec scale, m = exp_parts(v_max(v_set1(MO_EXP_MIN), v_min(v_zero(), x)), &scale);
+    return v_pick_gt0(x, x, v_fma(scale, m, v_sub(scale, v_set1(1.0f))));
+}
+
+ALWAYS_INLINE vec v_gelu(vec x) {
+    vec a = v_abs(x);
+    vec t = v_div(v_set1(1.0f), v_fma(v_set1(MO_TAIL_C), a, v_set1(1.0f)));
+    vec p = v_set1(MO_TAIL_P6);
+    p = v_fma(p, t, v_set1(MO_TAIL_P5));
+    p = v_fma(p, t, v_set1(MO_TAIL_P4));
+    p = v_fma(p, t, v_set1(MO_TAIL_P3));
+    p = v_fma(p, t, v_set1(MO_TAIL_P2));
+    p = v_fma(p, t, v_set1(MO_TAIL_P1));
+    p = v_fma(p, t, v_set1(MO_TAIL_P0));
+    vec tail = v_mul(v_exp(v_mul(v_mul(a, a), v_set1(-0.5f))), v_mul(t, p));
+    return v_pick_gt0(x, v_fma(v_sub(v_zero(), x), tail, x), v_mul(x, tail));
+}
+
+ALWAYS_INLINE vec v_silu(vec x) {
+    return v_div(x, v_add(v_set1(1.0f), v_exp(v_sub(v_zero(), x))));
+}
+
+static void act_any(mo_act act, const float *in, float *out, size_t n) {
+    size_t i = 0;
+    if (act == MO_ACT_ELU) {
+        for (; i + 16 <= n; i += 16) v_store(out + i, v_elu(v_load(in + i)));
+        if (i < n) v_store_n(out + i, v_elu(v_load_n(in + i, n - i)), n - i);
+    } else if (act == MO_ACT_GELU) {
+        for (; i + 16 <= n; i += 16) v_store(out + i, v_gelu(v_load(in + i)));
+        if (i < n) v_store_n(out + i, v_gelu(v_load_n(in + i, n - i)), n - i);
+    } else {
+        for (; i + 16 <= n; i += 16) v_store(out + i, v_load(in + i));
+        if (i < n) v_store_n(out + i, v_load_n(in + i, n - i), n - i);
+    }
+}
+
+static void act_mul_any(const float *gate, const float *up, float *out, size_t n) {
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) v_store(out + i, v_mul(v_silu(v_load(gate + i)), v_load(up + i)));
+    if (i < n) {
+        size_t rest = n - i;
+        v_store_n(out + i, v_mul(v_silu(v_load_n(gate + i, rest)), v_load_n(up + i, rest)), rest);
+    }
+}
+
+/* ---- norm ----------------------------------------------------------------------------------- */
+
+static void norm_rms(float eps, const float *weight, const float *in, float *out, size_t n) {
+    vec partial = v_zero();
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        vec x = v_load(in + i);
+        partial = v_fma(x, x, partial);
+    }
+    if (i < n) {
+        vec x = v_load_n(in + i, n - i);
+        partial = v_fma(x, x, partial);
+    }
+    vec inv = v_set1(1.0f / sqrtf(v_fold(partial) / (float)n + eps));
+    for (i = 0; i + 16 <= n; i += 16)
+        v_store(out + i, v_mul(v_mul(v_load(in + i), inv), v_load(weight + i)));
+    if (i < n) {
+        size_t rest = n - i;
+        vec y = v_mul(v_mul(v_load_n(in + i, rest), inv), v_load_n(weight + i, rest));
+        v_store_n(out + i, y, rest);
+    }
+}
+
+static float mean_of(const float *in, size_t n) {
+    vec partial = v_zero();
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) partial = v_add(partial, v_load(in + i));
+    if (i < n) partial = v_add(partial, v_load_n(in + i, n - i));
+    return v_fold(partial) / (float)n;
+}
+
+static void norm_layer(float eps, const float *weight, const float *bias, const float *in,
+                       float *out, size_t n) {
+    vec mean = v_set1(mean_of(in, n));
+    vec partial = v_zero();
+    size_t i = 0, whole = n / 16 * 16, rest = n - whole;
+    for (; i < whole; i += 16) {
+        vec d = v_sub(v_load(in + i), mean);
+        partial = v_fma(d, d, partial);
+    }
+    if (rest) { /* lanes past the end hold mean - mean = 0 */
+        float last[16];
+        v_store(last, mean);
+        v_store_n(last, v_load_n(in + i, rest), rest);
+        vec d = v_sub(v_load(last), mean);
+        partial = v_fma(d, d, partial);
+    }
+    vec inv = v_set1(1.0f / sqrtf(v_fold(partial) / (float)n + eps));
+    for (i = 0; i < n; i += 16) {
+        size_t lanes = n - i < 16 ? n - i : 16;
+        vec b = bias ? v_load_n(bias + i, lanes) : v_zero();
+        vec y = v_mul(v_sub(v_load_n(in + i, lanes), mean), inv);
+        v_store_n(out + i, v_fma(y, v_load_n(weight + i, lanes), b), lanes);
+    }
+}
+
+static void norm_any(mo_norm_kind kind, float eps, const float *weight, const float *bias,
+                     const float *in, float *out, int cols) {
+    if (kind == MO_NORM_RMS)
+        norm_rms(eps, weight, in, out, (size_t)cols);
+    else
+        norm_layer(eps, weight, bias, in, out, (size_t)cols);
+}
+
+/* ---- linear --------------------------------------------------------------------------------- */
+
+enum { TILE_ROWS = 6 };
+
+/* Where the rows of one tile lie. */
+typedef struct tile_rows {
+    const float *in[TILE_ROWS], *add[TILE_ROWS];
+    float *out[TILE_ROWS];
+} tile_rows;
+
+/* Rows past `n` repeat the last one: computed, never stored. */
+static void tile_locate(const mo_linear_job *job, int first, int n, tile_rows *t) {
+    int slot = first / job->rows, row = first % job->rows;
+    for (int r = 0; r < TILE_ROWS; r++) {
+        if (r >= n) {
+            t->in[r] = t->in[n - 1];
+            continue;
+        }
+        size_t s = (size_t)job->active[slot], i = (size_t)row;
+        t->in[r] = job->in.data + s * job->in.slot + i * job->in.row;
+        t->out[r] = job->out.data + s * job->out.slot + i * job->out.row;
+        if (job->add.data) t->add[r] = job->add.data + s * job->add.slot + i * job->add.row;
+        if (++row == job->rows) {
+            row = 0;
+            slot++;
+        }
+    }
+}
+
+ALWAYS_INLINE vec load_weights(const void *w, size_t i, mo_dtype dtype) {
+    if (dtype == MO_BF16) return v_load_bf16((const uint16_t *)w + i);
+    if (dtype == MO_F16) return v_load_f16((const uint16_t *)w + i);
+    return v_load((const float *)w + i);
+}
+
+static void tile_store(const mo_linear_job *job, vec acc, int strip, const float *add, float *out) {
+    int first = strip * MO_STRIP;
+    size_t lanes = job->n - first < MO_STRIP ? (size_t)(job->n - first) : MO_STRIP;
+    if (job->bias) acc = v_add(acc, v_load_n(job->bias + first, lanes));
+    if (job->scale) acc = v_mul(v_load_n(job->scale + first, lanes), acc);
+    if (add) acc = v_add(v_load_n(add + first, lanes), acc);
+    v_store_n(out + first, acc, lanes);
+}
+
+/* R rows by S strips of outputs kept in registers over the whole of k. R, S and dtype are constants
+ * wherever this is expanded, so that the arrays become registers. */
+ALWAYS_INLINE void tile(const mo_linear_job *job, const tile_rows *t, int valid, int strip,
+                        const int R, const int S, const mo_dtype dtype) {
+    vec acc[TILE_ROWS][4];
+    UNROLL
+    for (int r = 0; r < R; r++) {
+        UNROLL
+        for (int s = 0; s < S; s++) acc[r][s] = v_zero();
+    }
+    const size_t next = job->k * MO_STRIP; /* from strip to strip */
+    size_t w = (size_t)strip * next;
+    const float *in[TILE_ROWS];
+    UNROLL
+    for (int r = 0; r < R; r++) in[r] = t->in[r];
+    for (int segment = 0; segment < job->segments; segment++) {
+        const size_t run = job->run;
+        for (size_t i = 0; i < run; i++, w += MO_STRIP) {
+            vec weights[4];
+            UNROLL
+            for (int s = 0; s < S; s++)
+                weights[s] = load_weights(job->w, w + (size_t)s * next, dtype);
+            UNROLL
+            for (int r = 0; r < R; r++) {
+                vec x = v_set1(in[r][i]);
+                UNROLL
+                for (int s = 0; s < S; s++) acc[r][s] = v_fma(weights[s], x, acc[r][s]);
+            }
+        }
+        UNROLL
+        for (int r = 0; r < R; r++) in[r] += job->run_step;
+    }
+    UNROLL
+    for (int r = 0; r < R; r++) {
+        UNROLL
+        for (int s = 0; s < S; s++) /* no break: it would keep the loop, and acc in memory */
+            if (r < valid)
+                tile_store(job, acc[r][s], strip + s, job->add.data ? t->add[r] : NULL, t->out[r]);
+    }
+}
+
+/* Fill strips strip0 .. strip1-1 with tiles of S strips, then of fewer. */
+ALWAYS_INLINE void tile_strips(const mo_linear_job *job, const tile_rows *t, int valid, int strip0,
+                               int strip1, const int R, const int S, const mo_dtype dtype) {
+    int strip = strip0;
+    for (; strip + S <= strip1; strip += S) tile(job, t, valid, strip, R, S, dtype);
+    if (S > 2 && strip + 2 <= strip1) {
+        tile(job, t, valid, strip, R, 2, dtype);
+        strip += 2;
+    }
+    if (S > 1 && strip < strip1) tile(job, t, valid, strip, R, 1, dtype);
+}
+
+ALWAYS_INLINE void linear_dtype(const mo_linear_job *job, int row0, int row1, int strip0,
+                                int strip1, const mo_dtype dtype) {
+    tile_rows t;
+    for (int row = row0, n; row < row1; row += n) {
+        int left = row1 - row, tiles = (left + TILE_ROWS - 1) / TILE_ROWS;
+        n = (left + tiles - 1) / tiles; /* 8 rows: 4 + 4, not 6 + 2 */
+        tile_locate(job, row, n, &t);
+        if (n > 4)
+            tile_strips(job, &t, n, strip0, strip1, 6, TILE_STRIPS_6, dtype);
+        else if (n > 2)
+            tile_strips(job, &t, n, strip0, strip1, 4, TILE_STRIPS_4, dtype);
+        else if (n == 2)
+            tile_strips(job, &t, n, strip0, strip1, 2, TILE_STRIPS_2, dtype);
+        else
+            tile_strips(job, &t, n, strip0, strip1, 1, TILE_STRIPS_1, dtype);
+    }
+}
+
+static void linear_any(const mo_linear_job *job, int row0, int row1, int strip0, int strip1) {
+    switch (job->dtype) {
+    case MO_F16:
+        linear_dtype(job, row0, row1, strip0, strip1, MO_F16);
+        break;
+    case MO_BF16:
+        linear_dtype(job, row0, row1, strip0, strip1, MO_BF16);
+        break;
+    default:
+        linear_dtype(job, row0, row1, strip0, strip1, MO_F32);
+        break;
+    }
+}
+
+/* ---- attention ------------------------------------------------------------------------------ */
+
+static float dot_any(const float *a, const float *b, size_t n) {
+    vec partial = v_zero();
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) partial = v_fma(v_load(a + i), v_load(b + i), partial);
+    if (i < n) partial = v_fma(v_load_n(a + i, n - i), v_load_n(b + i, n - i), partial);
+    return v_fold(partial);
+}
+
+/* Ring entries of the job, in order of position, are at most two contiguous stretches. */
+typedef struct stretch {
+    size_t entry;
+    int first, n; /* scores first .. first + n - 1 */
+} stretch;
+
+static void find_stretches(const mo_attend_job *job, stretch out[2]) {
+    int entry = (int)(job->first % job->capacity);
+    int n = job->capacity - entry < job->n ? job->capacity - entry : job->n;
+    out[0] = (stretch){(size_t)entry, 0, n};
+    out[1] = (stretch){0, n, job->n - n};
+}
+
+/* e^(score - max) in place; returns the sum. */
+static float softmax_terms(float *scores, int n) {
+    vec high = v_set1(-INFINITY);
+    int i = 0, rest = n % 16;
+    for (; i + 16 <= n; i += 16) high = v_max(high, v_load(scores + i));
+    float max = v_fold_max(high);
+    for (int j = i; j < n; j++)
+        if (scores[j] > max) max = scores[j];
+    vec shift = v_set1(max), partial = v_zero();
+    for (i = 0; i + 16 <= n; i += 16) {
+        vec e = v_exp(v_sub(v_load(scores + i), shift));
+        v_store(scores + i, e);
+        partial = v_add(partial, e);
+    }
+    if (rest) {
+        vec e = v_exp(v_sub(v_load_n(scores + i, (size_t)rest), shift));
+        v_store_n(scores + i, e, (size_t)rest);
+        partial = v_add(partial, v_load_n(scores + i, (size_t)rest));
+    }
+    return v_fold(partial);
+}
+
+/* 16 * S columns of the weighted sum of values, positions in ascending order. */
+ALWAYS_INLINE void weigh_values(const mo_attend_job *job, const stretch parts[2], size_t col,
+                                size_t lanes, float total, const int S) {
+    size_t hd = (size_t)job->head_dim;
+    vec acc[4];
+    UNROLL
+    for (int s = 0; s < S; s++) acc[s] = v_zero();
+    for (int part = 0; part < 2; part++) {
+        const float *v = job->v + parts[part].entry * hd + col;
+        const float *e = job->scores + parts[part].first;
+        for (int i = 0; i < parts[part].n; i++, v += hd) {
+            vec x = v_set1(e[i]);
+            UNROLL
+            for (int s = 0; s < S; s++) {
+                vec y = lanes == 16 ? v_load(v + 16 * s) : v_load_n(v + 16 * s, lanes);
+                acc[s] = v_fma(x, y, acc[s]);
+            }
+        }
+    }
+    UNROLL
+    for (int s = 0; s < S; s++)
+        v_store_n(job->out + col + 16 * s, v_div(acc[s], v_set1(total)), lanes);
+}
+
+static void attend_any(const mo_attend_job *job) {
+    size_t hd = (size_t)job->head_dim;
+    stretch parts[2];
+    find_stretches(job, parts);
+    for (int part = 0; part < 2; part++) {
+        const float *k = job->k + parts[part].entry * hd;
+        float *scores = job->scores + parts[part].first;
+        for (int i = 0; i < parts[part].n; i++, k += hd)
+            scores[i] = dot_any(job->q, k, hd) * job->scale;
+    }
+    float total = softmax_terms(job->scores, job->n);
+    size_t col = 0;
+    for (; col + 64 <= hd; col += 64) weigh_values(job, parts, col, 16, total, 4);
+    for (; col + 16 <= hd; col += 16) weigh_values(job, parts, col, 16, total, 1);
+    if (col < hd) weigh_values(job, parts, col, hd - col, total, 1);
+}

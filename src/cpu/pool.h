@@ -1,0 +1,23 @@
+/* pool.h - worker threads that share one piece of work at a time.
+ *
+ * The owner publishes a phase of n chunks and takes chunks itself; a worker that is late, asleep or
+ * without a core holds nobody up. Waiting is spinning for a short while, then sleeping. */
+#ifndef MO_CPU_POOL_H
+#define MO_CPU_POOL_H
+
+typedef struct mo_pool mo_pool;
+
+/* Do chunk number `chunk`; `thread` is 0 .. threads-1 and tells scratch memory apart. */
+typedef void (*mo_pool_fn)(void *ctx, int chunk, int thread);
+
+enum { MO_POOL_MAX_CHUNKS = 1 << 20 };
+
+/* NULL when threads cannot be started or memory is short. threads >= 1, the caller included. */
+mo_pool *mo_pool_open(int threads);
+void mo_pool_close(mo_pool *pool);
+int mo_pool_threads(const mo_pool *pool);
+/* Run fn for chunks 0 .. n-1 (n <= MO_POOL_MAX_CHUNKS) and wait for all of them. Everything written
+ * before is seen by fn, everything fn wrote is seen after. Only one thread may call this. */
+void mo_pool_run(mo_pool *pool, mo_pool_fn fn, void *ctx, int n);
+
+#endif
