@@ -107,25 +107,6 @@ static bool read_escape(reader *r) {
     return true;
 }
 
-/* Copy one multi-byte UTF-8 sequence, refusing overlong forms, surrogates and values past U+10FFFF:
- * strings end up in messages and in output. */
-static bool copy_utf8(reader *r) {
-    const unsigned char *p = (const unsigned char *)r->p;
-    size_t left = (size_t)(r->end - r->p), n = 0;
-    if (p[0] >= 0xC2 && p[0] <= 0xDF) n = 2;
-    if (p[0] >= 0xE0 && p[0] <= 0xEF) n = 3;
-    if (p[0] >= 0xF0 && p[0] <= 0xF4) n = 4;
-    bool ok = n != 0 && left >= n;
-    for (size_t i = 1; ok && i < n; i++) ok = (p[i] & 0xC0) == 0x80;
-    if (ok && ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F) ||
-               (p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F)))
-        ok = false;
-    if (!ok) return fail_at(r, r->p, "valid UTF-8");
-    for (size_t i = 0; i < n; i++) put(r, p[i]);
-    r->p += n;
-    return true;
-}
-
 /* At the opening quote. */
 static bool read_string(reader *r, const char **out) {
     *out = r->strings ? r->strings + r->n_strings : NULL;
@@ -140,12 +121,11 @@ static bool read_string(reader *r, const char **out) {
         if (c == '\\') {
             r->p++;
             if (!read_escape(r)) return false;
-        } else if (c < 0x80) {
-            put(r, c);
-            r->p++;
-        } else if (!copy_utf8(r)) {
-            return false;
+            continue;
         }
+        size_t n = mo_utf8_length(r->p, (size_t)(r->end - r->p));
+        if (n == 0) return fail_at(r, r->p, "valid UTF-8");
+        for (; n > 0; n--) put(r, (unsigned char)*r->p++);
     }
     return fail_at(r, r->end, "the rest of a string");
 }

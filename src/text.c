@@ -10,20 +10,7 @@ static const char SPACE_MARK[] = "\xE2\x96\x81";     /* U+2581, stands for a spa
 static const char REPLACEMENT[] = "\xEF\xBF\xBD";    /* U+FFFD, stands for what is not UTF-8 */
 static const char UNKNOWN_TEXT[] = " \xE2\x81\x87 "; /* what SentencePiece prints for <unk> */
 
-/* ---- UTF-8 --------------------------------------------------------------------------------- */
-
-/* Bytes of the valid sequence at p, or 0. */
-static size_t utf8_length(const uint8_t *p, size_t left) {
-    if (left == 0) return 0;
-    if (p[0] < 0x80) return 1;
-    size_t n = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
-    if (p[0] < 0xC2 || p[0] > 0xF4 || left < n) return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((p[i] & 0xC0) != 0x80) return 0;
-    if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F)) return 0;
-    if ((p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F)) return 0;
-    return n;
-}
+/* ---- output -------------------------------------------------------------------------------- */
 
 /* Where text goes: counts everything, writes what fits. Once something did not fit nothing more is
  * written, so that the text that is there is a prefix and ends between two characters. */
@@ -44,7 +31,7 @@ static void add(sink *s, const void *bytes, size_t n) {
 /* Copy with every byte that is not part of valid UTF-8 (or is zero) replaced by U+FFFD. */
 static void add_clean(sink *s, const uint8_t *p, size_t n) {
     for (size_t i = 0; i < n;) {
-        size_t k = utf8_length(p + i, n - i);
+        size_t k = mo_utf8_length(p + i, n - i);
         if (k == 0 || p[i] == 0) {
             add(s, REPLACEMENT, 3);
             i++;
@@ -255,7 +242,7 @@ static void add_piece(sink *s, const char *p, bool drop) {
             add(s, " ", 1);
             p += mark;
         } else {
-            size_t n = utf8_length((const uint8_t *)p, strlen(p));
+            size_t n = mo_utf8_length(p, strnlen(p, 4));
             add(s, p, n);
             p += n;
         }
@@ -287,7 +274,7 @@ static size_t add_bytes(sink *s, const mo_text *text, const int *ids, size_t i, 
         if (id < 0 || id >= text->n || text->kind[id] != BYTE) break;
         bytes[k] = (uint8_t)byte_value((const uint8_t *)text->bytes + text->offset[id], 6);
     }
-    size_t used = utf8_length(bytes, k);
+    size_t used = mo_utf8_length(bytes, k);
     if (used) {
         add(s, bytes, used);
         return used;

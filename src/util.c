@@ -18,23 +18,19 @@
 
 /* ---- errors -------------------------------------------------------------------------------- */
 
-/* Messages quote names out of hostile files. Control bytes in them would reach a terminal, and the
- * cut at the end of the buffer may fall inside a UTF-8 sequence. */
-static void make_printable(char *text, bool cut) {
-    size_t n = strlen(text);
-    if (cut) {
-        size_t start = n; /* of the last, perhaps incomplete, sequence */
-        while (start > 0 && ((unsigned char)text[start - 1] & 0xC0) == 0x80) start--;
-        if (start > 0 && (unsigned char)text[start - 1] >= 0xC0) text[start - 1] = 0;
-    }
-    for (unsigned char *p = (unsigned char *)text; *p; p++) {
-        if (*p == '\n' || *p == '\t') {
-            *p = ' ';
-        } else if (*p < 0x20 || *p == 0x7F) {
-            *p = '?';
-        } else if (*p == 0xC2 && p[1] >= 0x80 && p[1] <= 0x9F) {
-            p[0] = p[1] = '?'; /* C1 control characters */
+/* Messages quote names out of hostile files, and names are cut short: control characters must not
+ * reach a terminal, nor broken UTF-8 a log. */
+static void make_printable(char *text) {
+    size_t left = strlen(text);
+    for (unsigned char *p = (unsigned char *)text; left > 0;) {
+        size_t n = mo_utf8_length(p, left);
+        bool control = p[0] < 0x20 || p[0] == 0x7F || (n == 2 && p[0] == 0xC2 && p[1] < 0xA0);
+        if (n == 0 || control) {
+            if (n == 0) n = 1;
+            memset(p, *p == '\n' || *p == '\t' ? ' ' : '?', n);
         }
+        p += n;
+        left -= n;
     }
 }
 
@@ -46,7 +42,7 @@ int mo_fail(moshi_error *err, int code, const char *fmt, ...) {
         va_end(ap);
         err->code = code;
         if (n < 0) err->text[0] = 0;
-        make_printable(err->text, n >= (int)sizeof err->text);
+        make_printable(err->text);
     }
     return code;
 }
@@ -138,6 +134,22 @@ bool mo_glob(const char *globs, const char *name) {
         if (glob_one(globs, end, name)) return true;
         globs = end;
     }
+}
+
+/* ---- UTF-8 --------------------------------------------------------------------------------- */
+
+/* Refuses overlong forms, surrogates and values past U+10FFFF. */
+size_t mo_utf8_length(const void *text, size_t left) {
+    const unsigned char *p = text;
+    if (left == 0) return 0;
+    if (p[0] < 0x80) return 1;
+    size_t n = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
+    if (p[0] < 0xC2 || p[0] > 0xF4 || left < n) return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((p[i] & 0xC0) != 0x80) return 0;
+    if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F)) return 0;
+    if ((p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F)) return 0;
+    return n;
 }
 
 /* ---- clock and cores ----------------------------------------------------------------------- */

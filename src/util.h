@@ -32,6 +32,9 @@ char *mo_format(const char *fmt, ...) MO_PRINTF(1, 2);
 /* Shell-style match with * and ?; `globs` may hold several patterns separated by spaces. */
 bool mo_glob(const char *globs, const char *name);
 
+/* Bytes of the valid UTF-8 sequence that begins at p, at most `left`; 0 when there is none. */
+size_t mo_utf8_length(const void *p, size_t left);
+
 /* Monotonic seconds. */
 double mo_now_s(void);
 /* Cores the process may use: physical ones where that can be told. At least 1. */
