@@ -424,6 +424,26 @@ static void refuse_unimplemented(section *s) {
     need_void(s, "lora_name", "LoRA files");
 }
 
+static void read_names(section *s, mo_lm_config *c) {
+    get_text(s, "moshi_name", c->moshi_name, sizeof c->moshi_name);
+    get_text(s, "mimi_name", c->mimi_name, sizeof c->mimi_name);
+    get_text(s, "tokenizer_name", c->tokenizer_name, sizeof c->tokenizer_name);
+    get_text(s, "mimi_config_name", c->mimi_config_name, sizeof c->mimi_config_name);
+}
+
+int mo_lm_config_names(mo_lm_config *out, const char *text, size_t size, const char *file,
+                       moshi_error *err) {
+    mo_json json;
+    section s;
+    memset(out, 0, sizeof *out);
+    int rc = open_file(&json, &s, text, size, file, err);
+    if (rc < 0) return rc;
+    read_names(&s, out);
+    free(s.used);
+    mo_json_free(&json);
+    return s.rc;
+}
+
 int mo_lm_config_parse(mo_lm_config *out, const char *text, size_t size, const char *file,
                        moshi_error *err) {
     mo_json json;
@@ -433,10 +453,7 @@ int mo_lm_config_parse(mo_lm_config *out, const char *text, size_t size, const c
     if (rc < 0) return rc;
     memcpy(out->model_type, "moshi", 6);
     get_text(&s, "model_type", out->model_type, sizeof out->model_type);
-    get_text(&s, "moshi_name", out->moshi_name, sizeof out->moshi_name);
-    get_text(&s, "mimi_name", out->mimi_name, sizeof out->mimi_name);
-    get_text(&s, "tokenizer_name", out->tokenizer_name, sizeof out->tokenizer_name);
-    get_text(&s, "mimi_config_name", out->mimi_config_name, sizeof out->mimi_config_name);
+    read_names(&s, out);
     refuse_unimplemented(&s);
     double hidden_scale = get_real(&s, "hidden_scale", 0.01, 64.0, 4.0);
     read_temporal(&s, out, hidden_scale);
@@ -593,10 +610,11 @@ void mo_mimi_config_official(mo_mimi_config *out) {
                             .frame_samples = 1920};
 }
 
-bool mo_config_is_mimi(const char *text, size_t size) {
+int mo_config_is_mimi(const char *text, size_t size) {
     mo_json json;
-    if (size == 0 || size > MAX_TEXT_BYTES || mo_json_parse(&json, text, size, "", NULL) < 0)
-        return false;
+    if (size == 0 || size > MAX_TEXT_BYTES) return 0;
+    int rc = mo_json_parse(&json, text, size, "", NULL);
+    if (rc < 0) return rc == MOSHI_ENOMEM ? rc : 0;
     section s = {.json = &json, .object = json.values};
     bool is = json.values[0].type == MO_JSON_OBJECT && find(&s, "seanet") != NULL;
     mo_json_free(&json);

@@ -39,7 +39,7 @@ typedef struct mo_lm_config {
     bool dep_norm;                      /* depformer_norms.k (LayerNorm 1e-5) before each head */
     int extra_heads, extra_heads_dim;
     float text_temp, audio_temp; /* lm_gen_config, or the reference's defaults */
-    int text_top_k, audio_top_k;
+    int text_top_k, audio_top_k; /* 0: the whole vocabulary */
     /* names of the files beside config.json; empty when not given */
     char moshi_name[MO_NAME_MAX], mimi_name[MO_NAME_MAX];
     char tokenizer_name[MO_NAME_MAX], mimi_config_name[MO_NAME_MAX];
@@ -65,11 +65,15 @@ typedef struct mo_mimi_config {
 /* `text` need not be terminated; `file` is for messages. */
 int mo_lm_config_parse(mo_lm_config *out, const char *text, size_t size, const char *file,
                        moshi_error *err);
+/* Only the names of the files, from a configuration this version may not be able to run. */
+int mo_lm_config_names(mo_lm_config *out, const char *text, size_t size, const char *file,
+                       moshi_error *err);
 int mo_mimi_config_parse(mo_mimi_config *out, const char *text, size_t size, const char *file,
                          moshi_error *err);
 /* The published 24 kHz, 12.5 Hz codec with 32 codebooks of 2048. */
 void mo_mimi_config_official(mo_mimi_config *out);
-/* Is this JSON the configuration of a codec (has "seanet") rather than of a language model? */
-bool mo_config_is_mimi(const char *text, size_t size);
+/* 1 if this JSON is the configuration of a codec (has "seanet"), 0 if it is not, whatever else it
+ * may be; MOSHI_ENOMEM. */
+int mo_config_is_mimi(const char *text, size_t size);
 
 #endif
