@@ -220,9 +220,9 @@ static void record_depth(mo_graph *g, mo_lm *lm, mo_view normed, mo_view tokens,
             mo_layer_feed_forward(g, &shape, &set->layers[i], &s, x);
             mo_tap(g, x, true, "depth.%02d.layer.%02d.out", k, i);
         }
+        mo_tap(g, x, true, "depth.%02d.hidden", k);
         if (c->dep_norm)
             mo_norm(g, MO_NORM_LAYER, 1e-5f, lm->dep_norms[k], lm->dep_norm_biases[k], x, x);
-        mo_tap(g, x, true, "depth.%02d.hidden", k);
         plain_linear(g, lm->heads[k], x, (mo_view){0}, logits);
         mo_tap(g, logits, true, "depth.%02d.logits", k);
         sample->channel = 1 + k;
