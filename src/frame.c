@@ -94,7 +94,9 @@ static int gather(moshi_engine *e) {
 /* ---- run ---------------------------------------------------------------------------------- */
 
 static bool any(const uint8_t *mask, int n) {
-    return memchr(mask, 1, (size_t)n) != NULL;
+    uint8_t found = 0;
+    for (int i = 0; i < n; i++) found |= mask[i];
+    return found;
 }
 
 static int run_stage(moshi_engine *e, mo_stage *st, const uint8_t *exec, const int64_t *steps) {
