@@ -191,34 +191,40 @@ const mo_tensor_view *mo_checkpoint_find(const mo_checkpoint *ck, const char *na
 
 /* ---- values -------------------------------------------------------------------------------- */
 
-/* memcpy because tensors sit at any offset of the file. */
-float mo_tensor_at(const mo_tensor_view *t, uint64_t i) {
-    const uint8_t *p = (const uint8_t *)t->data + i * mo_dtype_bytes(t->dtype);
+/* memcpy everywhere because tensors sit at any offset of the file. */
+void mo_tensor_read(const mo_tensor_view *t, uint64_t first, uint64_t n, float *out) {
+    const uint8_t *p = (const uint8_t *)t->data + first * mo_dtype_bytes(t->dtype);
     uint16_t h;
-    float f;
     double d;
     switch (t->dtype) {
     case MO_F32:
-        memcpy(&f, p, sizeof f);
-        return f;
+        if (n) memcpy(out, p, (size_t)n * sizeof *out);
+        break;
     case MO_F16:
-        memcpy(&h, p, sizeof h);
-        return mo_f16_to_f32(h);
+        for (uint64_t i = 0; i < n; i++, p += sizeof h) {
+            memcpy(&h, p, sizeof h);
+            out[i] = mo_f16_to_f32(h);
+        }
+        break;
     case MO_BF16:
-        memcpy(&h, p, sizeof h);
-        return mo_bf16_to_f32(h);
+        for (uint64_t i = 0; i < n; i++, p += sizeof h) {
+            memcpy(&h, p, sizeof h);
+            out[i] = mo_bf16_to_f32(h);
+        }
+        break;
     case MO_F64:
-        memcpy(&d, p, sizeof d);
-        return (float)d;
-    default:
-        return 0.0f; /* not a float tensor: callers check with mo_dtype_is_float() */
+        for (uint64_t i = 0; i < n; i++, p += sizeof d) {
+            memcpy(&d, p, sizeof d);
+            out[i] = (float)d;
+        }
+        break;
+    default: /* not a float tensor: callers ask mo_dtype_is_float() first */
+        for (uint64_t i = 0; i < n; i++) out[i] = 0.0f;
     }
 }
 
-void mo_tensor_read(const mo_tensor_view *t, uint64_t first, uint64_t n, float *out) {
-    if (t->dtype == MO_F32) {
-        memcpy(out, (const uint8_t *)t->data + first * 4, (size_t)n * 4);
-        return;
-    }
-    for (uint64_t i = 0; i < n; i++) out[i] = mo_tensor_at(t, first + i);
+float mo_tensor_at(const mo_tensor_view *t, uint64_t i) {
+    float value;
+    mo_tensor_read(t, i, 1, &value);
+    return value;
 }

@@ -50,8 +50,8 @@ static int has_file(const source *s, const char *name, moshi_error *err) {
     return found;
 }
 
-/* Open `name`. `role` and `named_by` explain a missing file. */
-static int open_file(const source *s, const char *name, const char *role, const char *named_by,
+/* Open `name`. `role` (what it is for) and `why` (it has that name) explain a missing file. */
+static int open_file(const source *s, const char *name, const char *role, const char *why,
                      mo_file *out, moshi_error *err) {
     memset(out, 0, sizeof *out);
     char *path = full_path(s, name);
@@ -59,8 +59,8 @@ static int open_file(const source *s, const char *name, const char *role, const 
     int rc = has_file(s, name, err);
     if (rc == 0) {
         const char *where = s->blobs ? " among the blobs" : "";
-        rc = mo_fail(err, MOSHI_EMODEL, "%s: no such file%s; wanted as %s, named by %s", path,
-                     where, role, named_by);
+        rc = mo_fail(err, MOSHI_EMODEL, "%s: no such file%s; wanted as %s (%s)", path, where, role,
+                     why);
     } else if (rc > 0 && s->blobs) {
         const moshi_blob *blob = find_blob(s, name);
         rc = mo_file_borrow(out, blob->data, blob->size, path, err);
@@ -73,10 +73,10 @@ static int open_file(const source *s, const char *name, const char *role, const 
 
 /* ---- opening the parts --------------------------------------------------------------------- */
 
-static int open_checkpoint(const source *s, const char *name, const char *role,
-                           const char *named_by, mo_checkpoint *out, moshi_error *err) {
+static int open_checkpoint(const source *s, const char *name, const char *role, const char *why,
+                           mo_checkpoint *out, moshi_error *err) {
     mo_file file;
-    int rc = open_file(s, name, role, named_by, &file, err);
+    int rc = open_file(s, name, role, why, &file, err);
     return rc < 0 ? rc : mo_checkpoint_open(out, &file, err);
 }
 
@@ -100,7 +100,7 @@ static int open_text(const source *s, const char *name, mo_text *out, moshi_erro
     mo_file file;
     int rc = open_file(s, name[0] ? name : DEFAULT_TOKENIZER, "the text tokenizer",
                        name[0] ? "tokenizer_name in config.json"
-                               : "default, as config.json has no tokenizer_name",
+                               : "the usual name, as config.json has no tokenizer_name",
                        &file, err);
     if (rc < 0) return rc;
     rc = mo_text_parse(out, file.data, file.size, file.name, err);
@@ -115,7 +115,7 @@ static int open_models_mimi(const source *s, mo_model_files *out, moshi_error *e
     if (rc == 0)
         rc = open_checkpoint(s, name[0] ? name : DEFAULT_MIMI, "the Mimi codec's weights",
                              name[0] ? "mimi_name in config.json"
-                                     : "default, as config.json has no mimi_name",
+                                     : "the usual name, as config.json has no mimi_name",
                              &out->mimi_file, err);
     out->has_mimi = rc == 0;
     return rc;
@@ -135,8 +135,8 @@ static bool same_file_name(const char *a, const char *b) {
  * a language model: it may be the codec's file or the language model's. */
 static int open_named_mimi(const source *s, const char *checkpoint, mo_model_files *out,
                            moshi_error *err) {
-    int rc =
-        open_checkpoint(s, checkpoint, "the codec's weights", "the caller", &out->mimi_file, err);
+    int rc = open_checkpoint(s, checkpoint, "the codec's weights", "given by the caller",
+                             &out->mimi_file, err);
     if (rc < 0) return rc;
     if (!holds_mimi(&out->mimi_file)) {
         mo_checkpoint_close(&out->mimi_file);
@@ -166,9 +166,9 @@ static int open_codec_only(const source *s, const char *checkpoint, const mo_fil
         mo_mimi_config_official(&out->mimi);
     }
     if (rc == 0)
-        rc = open_checkpoint(s, checkpoint ? checkpoint : DEFAULT_WEIGHTS,
-                             "the Mimi codec's weights", checkpoint ? "the caller" : "default",
-                             &out->mimi_file, err);
+        rc = open_checkpoint(
+            s, checkpoint ? checkpoint : DEFAULT_WEIGHTS, "the Mimi codec's weights",
+            checkpoint ? "given by the caller" : "the usual name", &out->mimi_file, err);
     out->has_mimi = rc == 0;
     return rc;
 }
@@ -188,9 +188,9 @@ static int open_language_model(const source *s, const char *checkpoint, const mo
                              : name[0]  ? name
                                         : DEFAULT_WEIGHTS,
                              "the language model's weights",
-                             checkpoint ? "the caller"
+                             checkpoint ? "given by the caller"
                              : name[0]  ? "moshi_name in config.json"
-                                        : "default, as config.json has no moshi_name",
+                                        : "the usual name, as config.json has no moshi_name",
                              &out->lm_file, err);
         out->has_lm = rc == 0;
     }
@@ -213,7 +213,8 @@ static int open_from(const source *s, const char *checkpoint, int want, mo_model
         if (!found) return open_codec_only(s, checkpoint, NULL, want, out, err);
     }
     int rc = open_file(s, CONFIG, "the model's configuration",
-                       checkpoint ? "default, beside the checkpoint" : "default", &config, err);
+                       checkpoint ? "beside the checkpoint" : "a model's directory holds one",
+                       &config, err);
     if (rc < 0) return rc;
     int is_mimi = mo_config_is_mimi((const char *)config.data, config.size);
     if (is_mimi < 0) {
