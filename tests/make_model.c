@@ -149,12 +149,14 @@ static void make_temporal(maker *m, const mo_lm_config *c) {
         matrix(m, 1, c->extra_heads_dim, c->dim, "extra_heads.%d.weight", i);
 }
 
+/* What the depth transformer hears of the token before: the text for codebook 0. */
 static void make_depth_embeddings(maker *m, const mo_lm_config *c) {
-    matrix(m, sqrt(c->dep_dim), c->text_card + 1, c->dep_dim, "depformer_text_emb.weight");
-    for (int k = 0; k + 1 < c->dep_q; k++) {
-        int width = c->dep_low_rank ? c->dep_low_rank : c->dep_dim;
-        matrix(m, sqrt(width), c->card + 1, width, "depformer_emb.%d.weight", k);
-        if (c->dep_low_rank) matrix(m, 1, c->dep_dim, width, "depformer_emb.%d.low_rank.weight", k);
+    int width = c->dep_low_rank ? c->dep_low_rank : c->dep_dim;
+    for (int k = 0; k < c->dep_q; k++) {
+        char at[64] = "depformer_text_emb";
+        if (k > 0) snprintf(at, sizeof at, "depformer_emb.%d", k - 1);
+        matrix(m, sqrt(width), (k ? c->card : c->text_card) + 1, width, "%s.weight", at);
+        if (c->dep_low_rank) matrix(m, 1, c->dep_dim, width, "%s.low_rank.weight", at);
     }
 }
 
@@ -383,6 +385,7 @@ static void put_depth_config(bytes *b, const model_spec *s) {
     if (c->dep_sets != c->dep_q)
         put_ints(b, "depformer_weights_per_step_schedule", c->dep_schedule, c->dep_q);
     if (c->dep_low_rank) putf(b, "\"depformer_low_rank_embeddings\": %d,\n", c->dep_low_rank);
+    if (c->kv_repeat != 1) putf(b, "\"depformer_kv_repeat\": 1,\n");
     if (c->dep_norm) putf(b, "\"depformer_norm\": \"layer_norm\",\n");
 }
 
@@ -430,6 +433,7 @@ static void mimi_config_text(bytes *b, const mo_mimi_config *c) {
     putf(b, "\"norm\": \"none\", \"pad_mode\": \"constant\", \"true_skip\": true\n},\n");
     putf(b, "\"quantizer\": {\"dimension\": %d, \"n_q\": %d, \"bins\": %d,\n", c->codebook_dim,
          c->codebooks, c->bins);
+    if (c->semantic_codebooks != 1) putf(b, "\"n_q_semantic\": %d,\n", c->semantic_codebooks);
     putf(b, "\"input_dimension\": %d, \"output_dimension\": %d},\n", c->dimension, c->dimension);
     putf(b, "\"transformer\": {\n\"d_model\": %d, \"num_heads\": %d, \"num_layers\": %d,\n",
          c->dimension, c->heads, c->layers);

@@ -204,26 +204,21 @@ void oracle_temporal_free(oracle_temporal *o) {
 /* Input of codebook k: projected temporal output plus the embedding of the token before. */
 static void depth_input(const mo_lm_config *c, const tensors *w, const double *normed, int k,
                         int token, double *x) {
-    size_t e = (size_t)c->dep_dim, rank = (size_t)c->dep_low_rank;
+    size_t e = (size_t)c->dep_dim, width = (size_t)(c->dep_low_rank ? c->dep_low_rank : c->dep_dim);
+    size_t rows = (size_t)(k ? c->card : c->text_card) + 1;
+    char at[64] = "depformer_text_emb";
+    if (k > 0) snprintf(at, sizeof at, "depformer_emb.%d", k - 1);
     matvec(x, normed,
            tensors_f32(w, e * (size_t)c->dim, "depformer_in.%d.weight", c->dep_schedule[k]),
            c->dep_dim, c->dim);
-    if (k == 0) {
-        add_row(x, tensors_f32(w, (size_t)(c->text_card + 1) * e, "depformer_text_emb.weight"),
-                token, c->dep_dim);
-    } else if (!rank) {
-        add_row(x, tensors_f32(w, (size_t)(c->card + 1) * e, "depformer_emb.%d.weight", k - 1),
-                token, c->dep_dim);
-    } else if (token >= 0) {
-        double *low = test_alloc(rank, sizeof *low), *full = test_alloc(e, sizeof *full);
-        add_row(low, tensors_f32(w, (size_t)(c->card + 1) * rank, "depformer_emb.%d.weight", k - 1),
-                token, c->dep_low_rank);
-        matvec(full, low, tensors_f32(w, e * rank, "depformer_emb.%d.low_rank.weight", k - 1),
-               c->dep_dim, c->dep_low_rank);
-        for (size_t i = 0; i < e; i++) x[i] += full[i];
-        free(low);
-        free(full);
-    }
+    double *row = test_alloc(width, sizeof *row), *full = test_alloc(e, sizeof *full);
+    add_row(row, tensors_f32(w, rows * width, "%s.weight", at), token, (int)width);
+    if (c->dep_low_rank)
+        matvec(full, row, tensors_f32(w, e * width, "%s.low_rank.weight", at), c->dep_dim,
+               (int)width);
+    for (size_t i = 0; i < e; i++) x[i] += c->dep_low_rank ? full[i] : row[i];
+    free(row);
+    free(full);
 }
 
 /* One layer for rows 0..k at once, so that nothing has to be remembered between codebooks. */
