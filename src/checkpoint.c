@@ -136,20 +136,18 @@ static bool all_zero(const uint8_t *data, size_t n) {
     return true;
 }
 
-/* Bytes 4..7 of a safetensors file belong to the header's length, which is below 2^32: a file that
- * begins like one of the above but has them zero may still be safetensors. */
+/* A safetensors file begins with the header's length, below 2^32, and '{': one whose length happens
+ * to look like the beginning of another format is still let through. */
 static int refuse_foreign(const mo_file *file, moshi_error *err) {
     if (file->size == 0)
         return mo_fail(err, MOSHI_EMODEL, "%s: the file is empty (0 bytes); wanted safetensors",
                        file->name);
-    if (file->size >= 8 && all_zero(file->data + 4, 4)) {
-        size_t look = file->size < 65536 ? file->size : 65536;
-        if (!all_zero(file->data, look)) return 0;
+    if (all_zero(file->data, file->size < 65536 ? file->size : 65536))
         return mo_fail(err, MOSHI_EMODEL,
                        "%s: the file holds only zeros where its header should be (%zu bytes in "
                        "all); it looks like an unfinished download",
                        file->name, file->size);
-    }
+    if (file->size > 8 && all_zero(file->data + 4, 4) && file->data[8] == '{') return 0;
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
         if (begins(file, foreign[i].magic, foreign[i].n))
             return mo_fail(err, MOSHI_EMODEL, "%s: this is %s", file->name, foreign[i].is);
