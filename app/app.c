@@ -55,6 +55,26 @@ int app_check_interrupted(app_error *err) {
     return app_fail(err, EXIT_SIGNAL + number, "interrupted; nothing was written");
 }
 
+int app_buffer_add(app_buffer *buffer, const void *data, size_t n, app_error *err) {
+    if (n >= SIZE_MAX / 4 - buffer->n) return app_no_memory(err);
+    if (buffer->n + n + 1 > buffer->capacity) {
+        size_t capacity = 2 * (buffer->n + n) + 64;
+        char *more = realloc(buffer->data, capacity);
+        if (!more) return app_no_memory(err);
+        buffer->data = more;
+        buffer->capacity = capacity;
+    }
+    if (n) memcpy(buffer->data + buffer->n, data, n);
+    buffer->n += n;
+    buffer->data[buffer->n] = 0;
+    return EXIT_OK;
+}
+
+void app_buffer_free(app_buffer *buffer) {
+    free(buffer->data);
+    memset(buffer, 0, sizeof *buffer);
+}
+
 double app_now_s(void) {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);

@@ -41,6 +41,15 @@ int app_interrupted(void);
 /* EXIT_OK, or the failure to return when the user interrupted. */
 int app_check_interrupted(app_error *err);
 
+/* Bytes that grow at the end. A zeroed struct is empty. */
+typedef struct app_buffer {
+    char *data; /* terminated once something was added */
+    size_t n, capacity;
+} app_buffer;
+
+int app_buffer_add(app_buffer *buffer, const void *data, size_t n, app_error *err);
+void app_buffer_free(app_buffer *buffer);
+
 /* Monotonic seconds. */
 double app_now_s(void);
 /* Value of an environment variable; NULL when unset or one of "", "0", "no", "off". */

@@ -1,0 +1,82 @@
+/* model.c - opening the chosen model. */
+#include "model.h"
+
+#include "embedded.h"
+#include "progress.h"
+
+#include <signal.h>
+
+int app_fail_library(app_error *err, int code, const char *text) {
+    int exit_code = EXIT_INTERNAL;
+    switch (code) {
+    case MOSHI_EINVAL:
+    case MOSHI_EIO:
+        exit_code = EXIT_USAGE;
+        break;
+    case MOSHI_EMODEL:
+        exit_code = EXIT_MODEL;
+        break;
+    case MOSHI_EDEVICE:
+        exit_code = EXIT_DEVICE;
+        break;
+    case MOSHI_ENOMEM:
+        exit_code = EXIT_MEMORY;
+        break;
+    case MOSHI_ECANCELLED:
+        if (app_interrupted()) return app_check_interrupted(err);
+    }
+    return app_fail(err, exit_code, "%s", text[0] ? text : moshi_strerror(code));
+}
+
+model_choice model_choose(const char *path) {
+    if (!path) path = app_env("MOSHI_MODEL");
+    if (path) return (model_choice){.path = path, .name = path};
+    return (model_choice){.blobs = embedded_model(),
+                          .n_blobs = EMBEDDED_FILES,
+                          .name = "the demo model inside the program"};
+}
+
+static const char *choose_device(const arguments *args) {
+    return option_given(args, "device") ? option_text(args, "device") : app_env("MOSHI_DEVICE");
+}
+
+/* Also how Ctrl-C ends a long load. */
+static int on_progress(void *user, uint64_t done, uint64_t total) {
+    if (app_interrupted()) return 1;
+    progress_draw(user, total ? (double)done / (double)total : 0, "loading the model");
+    return 0;
+}
+
+int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_error *err) {
+    model_choice choice = model_choose(option_text(args, "model"));
+    progress bar;
+    moshi_error why = {0};
+    progress_start(&bar, false);
+    moshi_engine_options options = {
+        .model = choice.path,
+        .blobs = choice.blobs,
+        .n_blobs = choice.n_blobs,
+        .device = choose_device(args),
+        .threads = (int)option_of(args, "threads")->integer,
+        .flags = flags | (option_given(args, "exact") ? MOSHI_EXACT : 0),
+        .progress = on_progress,
+        .progress_user = &bar,
+    };
+    int rc = moshi_engine_open(out, &options, &why);
+    progress_clear(&bar);
+    return rc < 0 ? app_fail_library(err, rc, why.text) : EXIT_OK;
+}
+
+int model_open_codec(moshi_codec **out, const arguments *args, moshi_codec_options options,
+                     app_error *err) {
+    model_choice choice = model_choose(option_text(args, "model"));
+    moshi_error why = {0};
+    options.model = choice.path;
+    options.blobs = choice.blobs;
+    options.n_blobs = choice.n_blobs;
+    options.device = choose_device(args);
+    options.threads = (int)option_of(args, "threads")->integer;
+    if (option_given(args, "exact")) options.flags |= MOSHI_EXACT;
+    int rc = moshi_codec_open(out, &options, &why);
+    return rc < 0 ? app_fail_library(err, rc, why.text) : EXIT_OK;
+}

@@ -1,0 +1,52 @@
+/* model.h - from the options -m, --device, --threads, --exact and the environment to an open engine
+ * or codec. */
+#ifndef APP_MODEL_H
+#define APP_MODEL_H
+
+#include "moshi.h"
+#include "options.h"
+
+/* Rows for the tables of options of verbs that open a model. */
+#define MODEL_OPTION                                                                        \
+    {                                                                                       \
+        .name = "model", .letter = 'm', .kind = OPTION_TEXT, .value = "MODEL",              \
+        .help = "model directory, or checkpoint file with config.json beside it (default: " \
+                "$MOSHI_MODEL, else the demo model inside the program)"                     \
+    }
+#define THREADS_OPTION                                                                 \
+    {                                                                                  \
+        .name = "threads", .kind = OPTION_INTEGER, .value = "N", .min = 1, .max = 256, \
+        .help = "worker threads (default: one per core)"                               \
+    }
+#define DEVICE_OPTION                                                     \
+    {                                                                     \
+        .name = "device", .kind = OPTION_TEXT, .value = "NAME",           \
+        .help = "device to compute on (default: $MOSHI_DEVICE, else cpu)" \
+    }
+#define EXACT_OPTION                                                               \
+    {                                                                              \
+        .name = "exact", .kind = OPTION_FLAG,                                      \
+        .help = "float32 arithmetic throughout: the yardstick of the faster paths" \
+    }
+
+/* What the user chose: a path, or the embedded files. */
+typedef struct model_choice {
+    const char *path; /* NULL: the embedded model */
+    const moshi_blob *blobs;
+    size_t n_blobs;
+    const char *name; /* for people */
+} model_choice;
+
+/* `path` may come from the command line; NULL asks the environment. */
+model_choice model_choose(const char *path);
+
+/* Open what the options ask for. `flags` are added to what --exact gives. */
+int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_error *err);
+/* `options` holds what the caller already knows: codebooks, frames_per_call, flags. */
+int model_open_codec(moshi_codec **out, const arguments *args, moshi_codec_options options,
+                     app_error *err);
+
+/* A MOSHI_E* code as an error of the program; `text` is the library's message, or "". */
+int app_fail_library(app_error *err, int code, const char *text);
+
+#endif
