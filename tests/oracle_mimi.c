@@ -241,7 +241,7 @@ static void add_scaled(double *x, const double *branch, const float *scale, int 
 }
 
 static void transformer_layer(const mo_mimi_config *c, const tensors *w, const char *name,
-                              double *x, int n, int steps) {
+                              double *x, int n, int steps, int pos) {
     int d = c->dimension, ff = c->feed_forward, hd = d / c->heads;
     size_t dim = (size_t)d;
     double *h = test_alloc((size_t)n * dim, sizeof *h);
@@ -254,7 +254,7 @@ static void transformer_layer(const mo_mimi_config *c, const tensors *w, const c
            d);
     for (int t = 0; t < n; t++)
         for (int i = 0; i < 2 * c->heads; i++) /* q heads, then k heads */
-            rope_pairs(wide + t * 3 * d + i * hd, hd, t, c->max_period);
+            rope_pairs(wide + t * 3 * d + i * hd, hd, pos + t, c->max_period);
     attend(att, wide, n, d, c->heads, c->context, steps);
     matmul(h, att, n, tensors_f32(w, dim * dim, "%s.self_attn.out_proj.weight", name), d, d);
     add_scaled(x, h, tensors_f32(w, dim, "%s.layer_scale_1.scale", name), n, d);
@@ -278,12 +278,12 @@ static signal transpose(const double *x, int rows, int cols) {
 }
 
 static signal transformer(const mo_mimi_config *c, const tensors *w, const char *which, signal in,
-                          int steps) {
+                          int steps, int pos) {
     char name[128];
     signal x = transpose(in.x, in.channels, in.n); /* now [time, dim] in x.x */
     for (int l = 0; l < c->layers; l++) {
         snprintf(name, sizeof name, "%s.transformer.layers.%d", which, l);
-        transformer_layer(c, w, name, x.x, in.n, steps);
+        transformer_layer(c, w, name, x.x, in.n, steps, pos);
     }
     signal y = transpose(x.x, in.n, in.channels);
     free(x.x);
@@ -377,7 +377,7 @@ void oracle_mimi_encode(const mo_mimi_config *c, const tensors *w, const float *
                         int frames_per_call, oracle_codes *out) {
     int steps = frames_per_call * c->stride;
     out->seanet = seanet_encode(c, w, pcm, frames * c->frame_samples);
-    out->transformer = transformer(c, w, "encoder_transformer", out->seanet, steps);
+    out->transformer = transformer(c, w, "encoder_transformer", out->seanet, steps, 0);
     out->latent = downsample(c, w, out->transformer);
     size_t n = (size_t)c->codebooks * (size_t)frames;
     out->codes = test_alloc(n, sizeof *out->codes);
@@ -406,16 +406,22 @@ static void dequantize_half(const mo_mimi_config *c, const tensors *w, const int
     free(z.x);
 }
 
-void oracle_mimi_decode(const mo_mimi_config *c, const tensors *w, const int32_t *codes,
-                        int codebooks, int frames, int frames_per_call, oracle_audio *out) {
+void oracle_mimi_decode_at(const mo_mimi_config *c, const tensors *w, const int32_t *codes,
+                           int codebooks, int frames, int frames_per_call, int pos,
+                           oracle_audio *out) {
     int semantic = c->semantic_codebooks;
     out->quantized = signal_new(c->dimension, frames);
     dequantize_half(c, w, codes, 0, codebooks < semantic ? codebooks : semantic, out->quantized);
     dequantize_half(c, w, codes, semantic, codebooks, out->quantized);
     out->upsampled = upsample(c, w, out->quantized);
     out->transformer =
-        transformer(c, w, "decoder_transformer", out->upsampled, frames_per_call * c->stride);
+        transformer(c, w, "decoder_transformer", out->upsampled, frames_per_call * c->stride, pos);
     out->audio = seanet_decode(c, w, out->transformer);
+}
+
+void oracle_mimi_decode(const mo_mimi_config *c, const tensors *w, const int32_t *codes,
+                        int codebooks, int frames, int frames_per_call, oracle_audio *out) {
+    oracle_mimi_decode_at(c, w, codes, codebooks, frames, frames_per_call, 0, out);
 }
 
 void oracle_codes_free(oracle_codes *o) {

@@ -30,6 +30,11 @@ void oracle_mimi_encode(const mo_mimi_config *c, const tensors *w, const float *
 /* codes: [codebooks, frames], codebooks <= c->codebooks. */
 void oracle_mimi_decode(const mo_mimi_config *c, const tensors *w, const int32_t *codes,
                         int codebooks, int frames, int frames_per_call, oracle_audio *out);
+/* Decoding in the middle of a stream whose past is not known: the transformer's first position is
+ * `pos`. Right as soon as what lies before cannot be seen any more. */
+void oracle_mimi_decode_at(const mo_mimi_config *c, const tensors *w, const int32_t *codes,
+                           int codebooks, int frames, int frames_per_call, int pos,
+                           oracle_audio *out);
 void oracle_codes_free(oracle_codes *o);
 void oracle_audio_free(oracle_audio *o);
 
