@@ -7,6 +7,7 @@
 # and ends with one line "tests: N passed, N failed, N skipped". Exit code 1 if anything failed.
 # JOBS tests run at once (default: one per core), each for at most TEST_SECONDS.
 set -u
+unset MOSHI_MODEL MOSHI_DEVICE # tests choose for themselves
 
 cores() {
     nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1
