@@ -1,11 +1,10 @@
 /* cmd_inspect.c - `moshi inspect`: what a model file is and whether it would run. */
+#include "json.h"
 #include "model.h"
 #include "verb.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { CENSUS_MAX = 32 };
@@ -129,11 +128,11 @@ static int print_json(const moshi_model_info *info, const char *name, bool all, 
     for (size_t i = 0; i < info->n_tensors; i++)
         if (all || info->tensors[i].problem)
             json_array_append_new(tensors, tensor_json(&info->tensors[i]));
-    json_t *root = json_pack("{s:s, s:s, s:s, s:b, s:o, s:o, s:I}", "model", name, "kind",
-                             info->kind, "summary", info->summary, "runs", info->runs, "dtypes",
-                             census_json(&c), all ? "tensors" : "problems", tensors, "parameters",
-                             (json_int_t)info->engine.parameters);
-    if (root && info->reason) json_object_set_new(root, "reason", json_string(info->reason));
+    json_t *root = json_pack("{s:o, s:s, s:s, s:b, s:o, s:o, s:I}", "model", json_text(name),
+                             "kind", info->kind, "summary", info->summary, "runs", info->runs,
+                             "dtypes", census_json(&c), all ? "tensors" : "problems", tensors,
+                             "parameters", (json_int_t)info->engine.parameters);
+    if (root && info->reason) json_object_set_new(root, "reason", json_text(info->reason));
     if (root && info->dim > 0) json_object_set_new(root, "lm", language_model_json(info));
     const moshi_codec_info *codec = &info->codec;
     if (root && codec->frame_samples > 0)
@@ -142,12 +141,7 @@ static int print_json(const moshi_model_info *info, const char *name, bool all, 
                                       codec->sample_rate_hz, "frame_samples", codec->frame_samples,
                                       "frame_rate_hz", codec->frame_rate_hz, "codebooks",
                                       codec->max_codebooks, "bins", codec->bins));
-    char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(root);
-    if (!text) return app_fail(err, EXIT_INTERNAL, "cannot express the result as JSON");
-    printf("%s\n", text);
-    free(text);
-    return EXIT_OK;
+    return json_print(root, err);
 }
 
 /* ---- verb ----------------------------------------------------------------------------------- */

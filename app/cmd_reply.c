@@ -1,11 +1,11 @@
 /* cmd_reply.c - `moshi reply`: a recording in, the model's spoken answer and its words out. */
 #include "audiofile.h"
+#include "json.h"
 #include "model.h"
 #include "progress.h"
 #include "tensors.h"
 #include "verb.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +58,9 @@ static int check_options(const arguments *args, app_error *err) {
         return app_fail(err, EXIT_USAGE, "--text-top-k has no effect with --text-temp 0");
     if (audio_greedy && option_given(args, "audio-top-k"))
         return app_fail(err, EXIT_USAGE, "--audio-top-k has no effect with --audio-temp 0");
+    const char *tokens = option_text(args, "tokens");
+    if (tokens && !strcmp(tokens, option_text(args, "output")))
+        return app_fail(err, EXIT_USAGE, "--tokens and -o name the same file '%s'", tokens);
     if (text_greedy && audio_greedy && option_given(args, "seed"))
         return app_fail(err, EXIT_USAGE, "--seed has no effect with both temperatures 0");
     if (!strcmp(option_text(args, "output"), "-"))
@@ -189,9 +192,9 @@ static int on_word(reply *r, const moshi_event *ev, app_error *err) {
         return app_flush_stdout(err);
     }
     if (!r->json) return EXIT_OK;
-    json_t *word =
-        json_pack("{s:s, s:f, s:f, s:I}", "word", ev->text, "start_s", ev->start_s, "stop_s",
-                  ev->stop_s, "frame", (json_int_t)(ev->start_s * r->info.frame_rate_hz + 0.5));
+    json_t *word = json_pack("{s:o, s:f, s:f, s:I}", "word", json_text(ev->text), "start_s",
+                             ev->start_s, "stop_s", ev->stop_s, "frame",
+                             (json_int_t)(ev->start_s * r->info.frame_rate_hz + 0.5));
     return json_array_append_new(r->words, word) == 0 ? EXIT_OK : app_no_memory(err);
 }
 
@@ -320,34 +323,27 @@ static int save_tokens(reply *r, app_error *err) {
 
 static json_t *model_facts(const reply *r) {
     const moshi_engine_info *i = &r->info;
-    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:I, s:I}", "name",
-                     model_choose(option_text(r->args, "model")).name, "type", i->model_type,
-                     "device", i->device, "kernels", i->kernels, "threads", i->threads, "n_q",
-                     i->n_q, "dep_q", i->dep_q, "context_frames", i->context, "frame_rate_hz",
-                     i->frame_rate_hz, "parameters", (json_int_t)i->parameters, "weight_bytes",
-                     (json_int_t)i->weight_bytes);
+    const char *name = model_choose(option_text(r->args, "model")).name;
+    return json_pack("{s:o, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:I, s:I}", "name",
+                     json_text(name), "type", i->model_type, "device", i->device, "kernels",
+                     i->kernels, "threads", i->threads, "n_q", i->n_q, "dep_q", i->dep_q,
+                     "context_frames", i->context, "frame_rate_hz", i->frame_rate_hz, "parameters",
+                     (json_int_t)i->parameters, "weight_bytes", (json_int_t)i->weight_bytes);
 }
 
 static int print_json(reply *r, app_error *err) {
     double seconds = (double)r->frames_in / r->info.frame_rate_hz;
-    json_t *root =
-        json_pack("{s:s, s:O, s:I, s:I, s:i, s:s, s:s, s:{s:f, s:f, s:f}, s:f, s:o}", "text",
-                  spoken(r), "words", r->words, "frames", (json_int_t)r->frames_out, "input_frames",
-                  (json_int_t)r->frames_in, "sample_rate", r->info.sample_rate_hz, "input",
-                  r->args->positional[0], "output", option_text(r->args, "output"), "timings",
-                  "load_s", r->load_s, "run_s", r->run_s, "audio_s", seconds, "real_time_factor",
-                  r->run_s / seconds, "model", model_facts(r));
+    json_t *root = json_pack(
+        "{s:o, s:O, s:I, s:I, s:i, s:o, s:o, s:{s:f, s:f, s:f}, s:f, s:o}", "text",
+        json_text(spoken(r)), "words", r->words, "frames", (json_int_t)r->frames_out,
+        "input_frames", (json_int_t)r->frames_in, "sample_rate", r->info.sample_rate_hz, "input",
+        json_text(r->args->positional[0]), "output", json_text(option_text(r->args, "output")),
+        "timings", "load_s", r->load_s, "run_s", r->run_s, "audio_s", seconds, "real_time_factor",
+        r->run_s / seconds, "model", model_facts(r));
     if (root && is_greedy(r->args)) json_object_set_new(root, "greedy", json_true());
-    /* A seed may need all 64 bits, which JSON numbers do not carry everywhere. */
-    char seed[24];
-    snprintf(seed, sizeof seed, "%llu", (unsigned long long)seed_of(r->args));
-    if (root && !is_greedy(r->args)) json_object_set_new(root, "seed", json_string(seed));
-    char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(root);
-    if (!text) return app_fail(err, EXIT_INTERNAL, "cannot express the result as JSON");
-    printf("%s\n", text);
-    free(text);
-    return EXIT_OK;
+    if (root && !is_greedy(r->args))
+        json_object_set_new(root, "seed", json_integer((json_int_t)seed_of(r->args)));
+    return json_print(root, err);
 }
 
 static int report(reply *r, app_error *err) {

@@ -185,9 +185,9 @@ static int run(int argc, char **argv, app_error *err) {
     if (argv[0][0] == '-') {
         static const char *const words[] = {"--help", "--version"};
         const char *near = nearest_word(argv[0], words, 2);
-        return app_fail(err, EXIT_USAGE, "unknown option '%s'; %s%s", argv[0],
-                        near ? "did you mean " : "the verb comes first: see moshi --help",
-                        near ? near : "");
+        return app_fail(err, EXIT_USAGE, "unknown option '%s'; %s%s%s", argv[0],
+                        near ? "did you mean '" : "the verb comes first: see moshi --help",
+                        near ? near : "", near ? "'?" : "");
     }
     return run_verb(argc, argv, err);
 }

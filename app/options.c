@@ -86,9 +86,9 @@ static int parse_seed(const option_spec *spec, option_value *value, app_error *e
     errno = 0;
     bool digits = strspn(value->text, "0123456789") == strlen(value->text);
     if (digits) value->seed = strtoull(value->text, &end, 10);
-    if (digits && errno == 0) return EXIT_OK;
+    if (digits && errno == 0 && value->seed <= INT64_MAX) return EXIT_OK;
     return app_fail(err, EXIT_USAGE,
-                    "--%s: wanted a whole number 0..18446744073709551615, found '%s'", spec->name,
+                    "--%s: wanted a whole number 0..9223372036854775807, found '%s'", spec->name,
                     value->text);
 }
 

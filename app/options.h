@@ -12,7 +12,7 @@ typedef enum option_kind {
     OPTION_TEXT,    /* any text that is not empty */
     OPTION_INTEGER, /* within min..max */
     OPTION_REAL,    /* within min..max */
-    OPTION_SEED,    /* 0 .. 2^64 - 1 */
+    OPTION_SEED,    /* 0 .. 2^63 - 1, which JSON can carry too */
     OPTION_CHOICE   /* one of `choices` */
 } option_kind;
 

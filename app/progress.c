@@ -10,7 +10,7 @@ static const double REDRAW_S = 0.1;
 void progress_start(progress *p, bool quiet) {
     p->on = !quiet && isatty(STDERR_FILENO);
     p->started_s = app_now_s();
-    p->drawn_s = 0;
+    p->drawn_s = p->started_s; /* what is quick shows no bar at all */
     p->width = 0;
 }
 
