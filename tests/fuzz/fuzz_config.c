@@ -1,15 +1,10 @@
 /* fuzz_config.c - any bytes as a configuration, of either kind: what is accepted must be sane
  * enough to size a model by. */
 #include "config.h"
+#include "fuzz.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void need_true(int ok) {
-    if (!ok) abort();
-}
 
 static void check_failure(int rc, const moshi_error *err) {
     need_true(rc == MOSHI_EMODEL && err->code == rc && strstr(err->text, "fuzz") != NULL);

@@ -1,15 +1,10 @@
 /* fuzz_safetensors.c - any bytes as a weights file: everything a view promises must be readable. */
 #include "checkpoint.h"
+#include "fuzz.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void need_true(int ok) {
-    if (!ok) abort();
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     mo_file file;

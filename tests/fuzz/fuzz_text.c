@@ -1,14 +1,9 @@
 /* fuzz_text.c - any bytes as a tokenizer: every piece must come out as clean text. */
+#include "fuzz.h"
 #include "text.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void need_true(int ok) {
-    if (!ok) abort();
-}
 
 static void check_pieces(const mo_text *text, char *out, size_t cap) {
     for (int id = -1; id <= text->n; id++) {
