@@ -79,6 +79,7 @@ TEST_SRC := $(wildcard tests/test_*.c)
 TEST_COMMON_SRC := $(filter-out $(TEST_SRC),$(wildcard tests/*.c))
 TEST_SCRIPTS := $(wildcard tests/test_*.sh)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+BENCH_SRC := $(wildcard tests/bench/*.c)
 
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
 APP_OBJ := $(APP_SRC:%.c=$(B)/%.o)
@@ -87,8 +88,10 @@ APP_PARTS_OBJ := $(filter-out $(B)/app/main.o,$(APP_OBJ))
 TEST_OBJ := $(TEST_SRC:%.c=$(B)/%.o)
 TEST_COMMON_OBJ := $(TEST_COMMON_SRC:%.c=$(B)/%.o)
 FUZZ_OBJ := $(FUZZ_SRC:%.c=$(B)/%.o)
+BENCH_OBJ := $(BENCH_SRC:%.c=$(B)/%.o)
 TESTS := $(TEST_SRC:%.c=$(B)/%)
 FUZZERS := $(FUZZ_SRC:%.c=$(B)/%)
+BENCHES := $(BENCH_SRC:%.c=$(B)/%)
 
 ifeq ($(OS),Darwin)
 SONAME := libmoshi.$(SOVERSION).dylib
@@ -126,7 +129,7 @@ all: lib program
 lib: $(B)/libmoshi.a $(B)/$(SOFILE) $(B)/moshi.pc
 program: $(B)/moshi
 	@ln -sfn $(CONFIG) build/current
-tests: $(TESTS)
+tests: $(TESTS) $(BENCHES)
 fuzzers: $(FUZZERS)
 
 # ---- what must be installed --------------------------------------------------------------------
@@ -165,7 +168,7 @@ $(APP_OBJ): $(B)/%.o: %.c | need-jansson need-sndfile
 $(B)/app/embedded.o: $(wildcard models/demo/*.json models/demo/*.safetensors models/demo/*.model)
 
 # Tests look inside.
-$(TEST_OBJ) $(TEST_COMMON_OBJ) $(FUZZ_OBJ): $(B)/%.o: %.c | need-jansson need-sndfile
+$(TEST_OBJ) $(TEST_COMMON_OBJ) $(FUZZ_OBJ) $(BENCH_OBJ): $(B)/%.o: %.c | need-jansson need-sndfile
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(COMPILE) -Isrc -Iapp -Itests $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(OUTPUT)
@@ -198,7 +201,7 @@ $(B)/app-parts.a: $(APP_PARTS_OBJ)
 	$(call say,AR)
 	$(Q)rm -f $@ && $(AR) rcs $@ $(APP_PARTS_OBJ)
 
-$(TESTS): $(B)/%: $(B)/%.o $(TEST_PARTS)
+$(TESTS) $(BENCHES): $(B)/%: $(B)/%.o $(TEST_PARTS)
 	$(call say,LD)
 	$(Q)$(CC) $(SANFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(TEST_PARTS) $(APP_LIBS) -ldl
 
@@ -210,7 +213,7 @@ lint: lib
 	@B='$(B)' sh tests/lint.sh
 
 # ---- bench -------------------------------------------------------------------------------------
-bench: program $(B)/tests/test_ops
+bench: program $(BENCHES) $(B)/tests/test_ops
 	@B='$(B)' sh tests/bench.sh
 
 # ---- fuzz --------------------------------------------------------------------------------------
@@ -278,4 +281,4 @@ info:
 clean:
 	rm -rf build out
 
--include $(LIB_OBJ:.o=.d) $(APP_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(TEST_COMMON_OBJ:.o=.d) $(FUZZ_OBJ:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(APP_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(TEST_COMMON_OBJ:.o=.d) $(FUZZ_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)
