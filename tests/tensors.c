@@ -140,16 +140,23 @@ tensor *tensors_add(tensors *set, const char *name, int ndim, const int64_t *sha
     return t;
 }
 
+static bool readable(const char *path) {
+    FILE *f = fopen(path, "rb");
+    if (f) fclose(f);
+    return f != NULL;
+}
+
 const char *golden_path(const char *relative) {
     static char paths[4][1024];
     static int turn;
-    const char *root = getenv("MOSHI_GOLDEN");
+    const char *given = getenv("MOSHI_GOLDEN");
+    const char *roots[] = {given && *given ? given : "../shared/golden", "tests/golden"};
     char *path = paths[turn++ % 4];
-    snprintf(path, sizeof paths[0], "%s/%s", root && *root ? root : "../shared/golden", relative);
-    FILE *f = fopen(path, "rb");
-    if (!f) return NULL;
-    fclose(f);
-    return path;
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof paths[0], "%s/%s", roots[i], relative);
+        if (readable(path)) return path;
+    }
+    return NULL;
 }
 
 double max_diff(const float *a, const float *b, size_t n) {

@@ -34,9 +34,9 @@ const int32_t *tensors_i32(const tensors *set, size_t count, const char *fmt, ..
 /* A new zeroed float tensor; valid until the next one is added. */
 tensor *tensors_add(tensors *set, const char *name, int ndim, const int64_t *shape);
 
-/* Path of a file below the recorded reference data, or NULL when this machine has none there.
- * $MOSHI_GOLDEN or ../shared/golden; "../demo-model/x" reaches the folders beside it. The string
- * lives until the fourth call from now. */
+/* Path of a file of the recorded reference data, or NULL when there is none: below $MOSHI_GOLDEN
+ * (../shared/golden), where all of it may be, else below tests/golden, where some of it is. The
+ * string lives until the fourth call from now. */
 const char *golden_path(const char *relative);
 
 /* malloc or end the program. */

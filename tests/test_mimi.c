@@ -20,12 +20,19 @@ static int32_t *transposed(const int32_t *codes, size_t rows, size_t cols) {
     return out;
 }
 
+/* Of the small set that lies in the repository not everything can be asked. */
+static bool recorded(const tensors *g, const char *name) {
+    if (tensors_find(g, name)) return true;
+    if (!tensors_find(g, "subset")) CHECK(false, "no recorded %s", name);
+    return false;
+}
+
 static void check_tap(const tap_log *log, const char *tap, const tensors *g, const char *mode,
                       const char *what) {
     char name[128];
     snprintf(name, sizeof name, "%s.%s", mode, what);
     const tensor *want = tensors_find(g, name);
-    if (!CHECK(want != NULL, "no recorded %s", name)) return;
+    if (!recorded(g, name)) return;
     float *got = tap_channels(log, want->count, tap);
     double d = max_diff(got, want->f, want->count);
     CHECK(d < 2e-5, "%s differs by %g", name, d);
@@ -87,8 +94,10 @@ static void check_decode(const mode *m, const tensors *g, const int32_t *codes, 
     CHECK(r == (int)m->frames, "%s: decode returned %d", golden, r);
     char name[64];
     snprintf(name, sizeof name, strstr(golden, "odd") ? "%s.dec_audio" : "%s.audio", golden);
-    double d = max_diff(pcm, tensors_f32(g, samples, "%s", name), samples);
-    CHECK(d < 1e-5, "%s: audio differs by %g", golden, d);
+    if (recorded(g, name)) {
+        double d = max_diff(pcm, tensors_f32(g, samples, "%s", name), samples);
+        CHECK(d < 1e-5, "%s: audio differs by %g", golden, d);
+    }
     if (m->latents && !strstr(golden, "_of_")) {
         check_tap(&log, "mimi.dec.quantized", g, golden, "quantized");
         check_tap(&log, "mimi.dec.upsampled", g, golden, "upsampled");
@@ -137,11 +146,8 @@ static void check_tiny(const tensors *g, const char *dir, int exact) {
 static void test_tiny(void) {
     const char *path = golden_path("mimi-tiny/golden.safetensors");
     tensors g = {0};
-    if (!path) {
-        SKIP("mimi-tiny reference data is not here");
-        return;
-    }
-    if (!CHECK(tensors_load(&g, path), "mimi-tiny not read")) return;
+    if (!CHECK(path && tensors_load(&g, path), "mimi-tiny not read")) return;
+    if (tensors_find(&g, "subset")) SKIP("latents of mimi-tiny are not here");
     char dir[1024];
     snprintf(dir, sizeof dir, "%.*s", (int)(strrchr(path, '/') - path), path);
     check_tiny(&g, dir, 0);

@@ -88,14 +88,13 @@ static void test_mimi(void) {
     tensors g = {0}, w = {0};
     mo_mimi_config c;
     const char *golden = golden_path("mimi-tiny/golden.safetensors");
-    if (!golden) {
-        SKIP("mimi-tiny reference data is not here");
+    if (!CHECK(golden && tensors_load(&g, golden) &&
+                   tensors_load(&w, golden_path("mimi-tiny/model.safetensors")),
+               "mimi-tiny not read"))
         return;
-    }
-    if (CHECK(tensors_load(&g, golden) &&
-                  tensors_load(&w, golden_path("mimi-tiny/model.safetensors")),
-              "mimi-tiny not read") &&
-        load_mimi_config(&c, golden_path("mimi-tiny/config.json"))) {
+    if (tensors_find(&g, "subset")) {
+        SKIP("most of the mimi-tiny reference data is not here");
+    } else if (load_mimi_config(&c, golden_path("mimi-tiny/config.json"))) {
         mimi_mode(&c, &w, &g, "offline", 0);
         mimi_mode(&c, &w, &g, "stream1", 1);
         mimi_mode(&c, &w, &g, "stream5", 5);
