@@ -43,6 +43,7 @@ void app_catch_signals(void) {
         sigaction(SIGHUP, &action, NULL);
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
+    sigaction(SIGXFSZ, &action, NULL);
 }
 
 int app_interrupted(void) {
