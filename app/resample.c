@@ -16,10 +16,11 @@
 static const double CUTOFF = 0.95;
 static const double KAISER_BETA = 12.3;
 enum {
-    HALF_WIDTH = 80,         /* samples of the lower rate on either side */
-    FINE_STEPS = 2048,       /* rows per sample of the lower rate when interpolating: -130 dB */
-    TABLE_MAX = 1024 * 1024, /* entries; beyond that rows are interpolated */
-    BLOCK = 8192             /* input samples that may wait */
+    HALF_WIDTH = 80,        /* samples of the lower rate on either side */
+    FINE_STEPS = 2048,      /* rows per sample of the lower rate when interpolating: -130 dB */
+    TABLE_MAX = 512 * 1024, /* entries; beyond that rows are interpolated */
+    WINDOW_STEPS = 16384,   /* the window is interpolated between these: -140 dB */
+    BLOCK = 8192            /* input samples that may wait */
 };
 
 struct resampler {
@@ -54,14 +55,26 @@ static double bessel_i0(double x) {
     return sum;
 }
 
+/* Half a Kaiser window, from its centre to just beyond its edge; a Bessel function for every entry
+ * of a large table would take seconds. */
+static double *make_window(void) {
+    double *window = calloc(WINDOW_STEPS + 2, sizeof *window);
+    for (int i = 0; window && i < WINDOW_STEPS; i++) {
+        double edge = (double)i / WINDOW_STEPS;
+        window[i] = bessel_i0(KAISER_BETA * sqrt(1 - edge * edge));
+    }
+    return window;
+}
+
 /* Kernel at `t` input samples from its centre, `scale` input samples per sample of the lower rate.
  */
-static double kernel(double t, double scale) {
-    double edge = t / (HALF_WIDTH * scale);
-    if (edge <= -1 || edge >= 1) return 0;
+static double kernel(const double *window, double t, double scale) {
+    double at = fabs(t) / (HALF_WIDTH * scale) * WINDOW_STEPS;
+    if (at >= WINDOW_STEPS) return 0;
     double x = M_PI * CUTOFF * t / scale;
     double sinc = fabs(x) < 1e-9 ? 1 : sin(x) / x;
-    return sinc * bessel_i0(KAISER_BETA * sqrt(1 - edge * edge));
+    int i = (int)at;
+    return sinc * (window[i] + (at - i) * (window[i + 1] - window[i]));
 }
 
 static bool build_table(resampler *r) {
@@ -70,18 +83,19 @@ static bool build_table(resampler *r) {
     size_t taps = 2 * r->half;
     r->rows = (size_t)r->up;
     if (r->rows * taps > TABLE_MAX) r->rows = (size_t)ceil(FINE_STEPS / scale);
+    double *window = make_window();
     r->table = malloc((r->rows + 1) * taps * sizeof *r->table);
-    if (!r->table) return false;
-    for (size_t row = 0; row <= r->rows; row++) {
+    for (size_t row = 0; window && r->table && row <= r->rows; row++) {
         double *w = r->table + row * taps, sum = 0;
         for (size_t i = 0; i < taps; i++) {
             double behind = (double)row / (double)r->rows + (double)r->half - 1 - (double)i;
-            w[i] = kernel(behind, scale);
+            w[i] = kernel(window, behind, scale);
             sum += w[i];
         }
         for (size_t i = 0; i < taps; i++) w[i] /= sum; /* a constant stays the same constant */
     }
-    return true;
+    free(window);
+    return window && r->table;
 }
 
 resampler *resampler_open(int in_hz, int out_hz) {
