@@ -51,7 +51,7 @@ int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_
     model_choice choice = model_choose(option_text(args, "model"));
     progress bar;
     moshi_error why = {0};
-    progress_start(&bar, false);
+    progress_start(&bar, option_given(args, "quiet"));
     moshi_engine_options options = {
         .model = choice.path,
         .blobs = choice.blobs,

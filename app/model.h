@@ -40,7 +40,8 @@ typedef struct model_choice {
 /* `path` may come from the command line; NULL asks the environment. */
 model_choice model_choose(const char *path);
 
-/* Open what the options ask for. `flags` are added to what --exact gives. */
+/* Open what the options (those above and --quiet) ask for. `flags` are added to what --exact gives.
+ */
 int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_error *err);
 /* `options` holds what the caller already knows: codebooks, frames_per_call, flags. */
 int model_open_codec(moshi_codec **out, const arguments *args, moshi_codec_options options,

@@ -92,10 +92,11 @@ array() { # array FILE NAME: the bytes of one array of a safetensors file
 same_array() { # same_array FILE NAME FILE NAME: equal bytes
     array "$1" "$2" >one.bin && array "$3" "$4" >two.bin && [ -s one.bin ] && cmp -s one.bin two.bin
 }
+numbers() { od -An -v -tf4 "$1" | tr -s ' ' '\n' | grep .; } # one float32 per line
 near_array() { # near_array FILE NAME FILE NAME LIMIT: float32 within the limit
     array "$1" "$2" >one.bin && array "$3" "$4" >two.bin && [ -s one.bin ] || return 1
     [ "$(wc -c <one.bin)" = "$(wc -c <two.bin)" ] || return 1
-    od -An -v -tf4 -w4 one.bin >one.txt && od -An -v -tf4 -w4 two.bin >two.txt || return 1
+    numbers one.bin >one.txt && numbers two.bin >two.txt
     paste one.txt two.txt | awk -v limit="$5" '
         { d = $1 - $2; if (d < 0) d = -d; if (!(d <= limit)) bad = 1 } END { exit bad }'
 }
