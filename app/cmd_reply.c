@@ -386,7 +386,7 @@ static int run(const arguments *args, app_error *err) {
                .quiet = option_given(args, "quiet"),
                .words = json_array()};
     r.live = !r.json && !r.times && isatty(STDOUT_FILENO);
-    int rc = check_options(args, err);
+    int rc = r.words ? check_options(args, err) : app_no_memory(err);
     if (rc == EXIT_OK) rc = open_all(&r, err);
     if (rc == EXIT_OK) rc = run_session(&r, err);
     if (rc == EXIT_OK && r.tokens) rc = save_tokens(&r, err);

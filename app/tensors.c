@@ -100,10 +100,11 @@ static int parse_header(tensors_in *in, const char *text, uint64_t length, app_e
     json_error_t why;
     json_t *root = json_loadb(text, (size_t)length, JSON_REJECT_DUPLICATES, &why);
     if (!json_is_object(root)) {
-        int rc = app_fail(err, EXIT_USAGE, "%s: not a safetensors file: header: %s", in->path,
-                          root ? "not an object" : why.text);
+        bool memory = !root && !why.text[0]; /* all that jansson says when malloc() fails */
         json_decref(root);
-        return rc;
+        if (memory) return app_no_memory(err);
+        return app_fail(err, EXIT_USAGE, "%s: not a safetensors file: header: %s", in->path,
+                        root ? "not an object" : why.text);
     }
     int rc = EXIT_OK;
     in->entries = calloc(json_object_size(root) + 1, sizeof *in->entries);
