@@ -1,5 +1,5 @@
 /* replay.h - every input of a fuzz corpus through its target: what once broke a reader never does
- * so again. Include it after the target's source. */
+ * so again. Include it before the target's source. */
 #ifndef MO_TESTS_REPLAY_H
 #define MO_TESTS_REPLAY_H
 
