@@ -86,7 +86,7 @@ def make_decoder(folder):
 
 def read_wav(path):
     """Samples at 16 kHz, a little noise under them, a quarter second of it on both sides, loud."""
-    raw = subprocess.run(["sox", path, "-r", str(RATE), "-c", "1", "-b", "16", "-e", "signed",
+    raw = subprocess.run(["sox", "-D", path, "-r", str(RATE), "-c", "1", "-b", "16", "-e", "signed",
                           "-t", "raw", "-"], check=True, stdout=subprocess.PIPE).stdout
     samples = [0.0] * (RATE // 4) + [s / 32768 for s in array.array("h", raw)] + [0.0] * (RATE // 4)
     noise = random.Random(0)
