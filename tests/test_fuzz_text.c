@@ -4,5 +4,5 @@
 #include "fuzz/fuzz_text.c"
 
 int main(void) {
-    return replay("text", 16);
+    return replay("text", 40);
 }
