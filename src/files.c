@@ -169,7 +169,7 @@ static int open_codec_only(const source *s, const char *checkpoint, const mo_fil
         rc = open_checkpoint(
             s, checkpoint ? checkpoint : DEFAULT_WEIGHTS, "the Mimi codec's weights",
             checkpoint ? "given by the caller" : "the usual name", &out->mimi_file, err);
-    out->has_mimi = rc == 0;
+    out->has_mimi = out->codec_only = rc == 0;
     return rc;
 }
 
@@ -194,9 +194,10 @@ static int open_language_model(const source *s, const char *checkpoint, const mo
                              &out->lm_file, err);
         out->has_lm = rc == 0;
     }
+    out->mimi_named = checkpoint && want == MO_WANT_MIMI;
     if (rc == 0 && want & MO_WANT_MIMI)
-        rc = checkpoint && want == MO_WANT_MIMI ? open_named_mimi(s, checkpoint, out, err)
-                                                : open_models_mimi(s, out, err);
+        rc = out->mimi_named ? open_named_mimi(s, checkpoint, out, err)
+                             : open_models_mimi(s, out, err);
     if (rc == 0 && want & MO_WANT_TEXT) {
         rc = open_text(s, out->lm.tokenizer_name, &out->text, err);
         out->has_text = rc == 0;

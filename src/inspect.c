@@ -90,8 +90,9 @@ static char *summarise(const inspection *in, uint64_t parameters) {
                      millions, in->files.has_mimi ? " with its codec" : "");
 }
 
-/* Fill everything that follows from the files. `reason` is why the model is incomplete, or NULL. */
-static int examine(inspection *in, const char *reason, moshi_error *err) {
+/* Fill everything that follows from the files. `incomplete` is why only a part could be opened, ""
+ * when nothing is amiss. */
+static int examine(inspection *in, const char *incomplete, moshi_error *err) {
     const mo_model_files *f = &in->files;
     moshi_model_info *i = &in->info;
     moshi_error why = {0};
@@ -99,7 +100,8 @@ static int examine(inspection *in, const char *reason, moshi_error *err) {
     size_t n = 0;
     int rc = dry_run(f, &parameters, &why);
     if (rc == MOSHI_ENOMEM) return mo_fail(err, rc, "%s", why.text);
-    if (!reason && rc < 0) reason = why.text;
+    const char *reason = incomplete[0] ? incomplete : rc < 0 ? why.text : NULL;
+    if (f->mimi_named && rc == 0) reason = NULL; /* a sound codec file was all that was asked for */
     in->tensors = mo_calloc(f->lm_file.n_tensors + f->mimi_file.n_tensors + 1, sizeof *in->tensors);
     if (reason) in->reason = mo_format("%s", reason);
     describe(in);
@@ -118,6 +120,11 @@ static int examine(inspection *in, const char *reason, moshi_error *err) {
     return 0;
 }
 
+/* Was a model's Mimi file named where the language model's was expected? */
+static bool names_codec(const mo_model_files *f) {
+    return f->has_lm && mo_checkpoint_find(&f->lm_file, "encoder.model.0.conv.conv.weight");
+}
+
 int moshi_inspect(moshi_model_info **out, const char *path, const moshi_blob *blobs, size_t n_blobs,
                   moshi_error *err) {
     /* The whole model, else what there is of it, best part first. */
@@ -133,15 +140,18 @@ int moshi_inspect(moshi_model_info **out, const char *path, const moshi_blob *bl
     size_t i = 0;
     for (; i < sizeof wants / sizeof *wants; i++) {
         rc = mo_model_files_open(&in->files, path, blobs, n_blobs, wants[i], i ? &last : &first);
+        if (rc == 0 && names_codec(&in->files)) {
+            mo_model_files_close(&in->files);
+            rc = MOSHI_EMODEL;
+        }
         if (rc != MOSHI_EMODEL && rc != MOSHI_EIO) break;
     }
     if (rc < 0) {
         free(in);
         return mo_fail(err, rc, "%s", rc == MOSHI_ENOMEM ? "out of memory" : first.text);
     }
-    /* A codec on its own is whole; a language model without its codec or tokenizer is not. */
-    bool whole = i == 0 || !in->files.has_lm;
-    rc = examine(in, whole ? NULL : first.text, err);
+    bool whole = i == 0 || in->files.codec_only;
+    rc = examine(in, whole ? "" : first.text, err);
     if (rc < 0) {
         moshi_model_info_free(&in->info);
         return rc;

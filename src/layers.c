@@ -120,6 +120,7 @@ void mo_conv_run(mo_graph *g, const mo_conv *c, const mo_stream *in, mo_view add
 }
 
 void mo_convt_run(mo_graph *g, const mo_conv *c, const mo_stream *in, mo_view out) {
+    if (g->failed) return;
     int stride = out.rows / in->fresh.rows;
     out.rows = in->fresh.rows;
     out.cols *= stride;
