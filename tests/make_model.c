@@ -15,6 +15,7 @@ typedef struct bytes {
 } bytes;
 
 static void put(bytes *b, const void *data, size_t n) {
+    if (n == 0) return;
     if (b->n + n > b->cap) {
         b->cap = 2 * (b->n + n) + 64;
         b->p = realloc(b->p, b->cap);

@@ -14,8 +14,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-/* A sanitizer build takes the same way, not as far. */
-enum { STEPS = SANITIZED ? 70000 : 100000, TAIL = 16, MAX_WINDOW = 128 };
+enum { STEPS = 100000, TAIL = 16, MAX_WINDOW = 128 };
 
 /* The last steps of the run, as taps gave them: a ring. */
 typedef struct tail {
@@ -119,7 +118,7 @@ static void long_tokens(bool works) {
 /* Samples through codec, model and codec: a quarter of the way, but the codec's transformers see
  * two positions a frame, so they pass 2^16 before their model would. */
 static void long_sound(bool works) {
-    enum { FRAMES = SANITIZED ? 4000 : 34000, KEEP = 40 };
+    enum { FRAMES = 34000, KEEP = 40 };
     made_model m;
     model_spec spec;
     spec_tiny(&spec);
@@ -164,7 +163,7 @@ static void long_sound(bool works) {
 /* The codec alone, whose past can be recomputed: decoding is a function of the last codes only, up
  * to the positions, so the oracle starts as many frames earlier as its layers can see. */
 static void long_codec(bool works) {
-    enum { FRAMES = SANITIZED ? 4000 : 40000, KEEP = 24 };
+    enum { FRAMES = 40000, KEEP = 24 };
     made_model m;
     model_spec spec;
     spec_tiny(&spec);
