@@ -14,6 +14,7 @@
 #include <math.h>
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define NOINLINE      __attribute__((noinline))
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
 #else
@@ -186,13 +187,18 @@ ALWAYS_INLINE vec load_weights(const void *w, size_t i, mo_dtype dtype) {
     return v_load((const float *)w + i);
 }
 
-static void tile_store(const mo_linear_job *job, vec acc, int strip, const float *add, float *out) {
-    int first = strip * MO_STRIP;
-    size_t lanes = job->n - first < MO_STRIP ? (size_t)(job->n - first) : MO_STRIP;
-    if (job->bias) acc = v_add(acc, v_load_n(job->bias + first, lanes));
-    if (job->scale) acc = v_mul(v_load_n(job->scale + first, lanes), acc);
-    if (add) acc = v_add(v_load_n(add + first, lanes), acc);
-    v_store_n(out + first, acc, lanes);
+/* Bias, scale and addend for one row of `strips` strips of sums. */
+static NOINLINE void finish_row(const mo_linear_job *job, const float *sums, int strip, int strips,
+                                const float *add, float *out) {
+    for (int s = 0; s < strips; s++) {
+        int first = (strip + s) * MO_STRIP;
+        size_t lanes = job->n - first < MO_STRIP ? (size_t)(job->n - first) : MO_STRIP;
+        vec y = v_load(sums + s * MO_STRIP);
+        if (job->bias) y = v_add(y, v_load_n(job->bias + first, lanes));
+        if (job->scale) y = v_mul(v_load_n(job->scale + first, lanes), y);
+        if (add) y = v_add(v_load_n(add + first, lanes), y);
+        v_store_n(out + first, y, lanes);
+    }
 }
 
 /* R rows by S strips of outputs kept in registers over the whole of k. R, S and dtype are constants
@@ -227,13 +233,16 @@ ALWAYS_INLINE void tile(const mo_linear_job *job, const tile_rows *t, int valid,
         UNROLL
         for (int r = 0; r < R; r++) in[r] += job->run_step;
     }
+    /* Through memory, so that what follows is one small loop for every shape of tile. */
+    _Alignas(64) float sums[TILE_ROWS * 4 * MO_STRIP];
     UNROLL
     for (int r = 0; r < R; r++) {
         UNROLL
-        for (int s = 0; s < S; s++) /* no break: it would keep the loop, and acc in memory */
-            if (r < valid)
-                tile_store(job, acc[r][s], strip + s, job->add.data ? t->add[r] : NULL, t->out[r]);
+        for (int s = 0; s < S; s++) v_store(sums + (r * S + s) * MO_STRIP, acc[r][s]);
     }
+    for (int r = 0; r < valid; r++)
+        finish_row(job, sums + r * S * MO_STRIP, strip, S, job->add.data ? t->add[r] : NULL,
+                   t->out[r]);
 }
 
 /* Fill strips strip0 .. strip1-1 with tiles of S strips, then of fewer. */
@@ -248,35 +257,49 @@ ALWAYS_INLINE void tile_strips(const mo_linear_job *job, const tile_rows *t, int
     if (S > 1 && strip < strip1) tile(job, t, valid, strip, R, 1, dtype);
 }
 
-ALWAYS_INLINE void linear_dtype(const mo_linear_job *job, int row0, int row1, int strip0,
-                                int strip1, const mo_dtype dtype) {
+/* One function per number of rows: a single one would take compilers minutes. */
+ALWAYS_INLINE void tile_dtype(const mo_linear_job *job, const tile_rows *t, int valid, int strip0,
+                              int strip1, const int R, const int S) {
+    switch (job->dtype) {
+    case MO_F16:
+        tile_strips(job, t, valid, strip0, strip1, R, S, MO_F16);
+        break;
+    case MO_BF16:
+        tile_strips(job, t, valid, strip0, strip1, R, S, MO_BF16);
+        break;
+    default:
+        tile_strips(job, t, valid, strip0, strip1, R, S, MO_F32);
+        break;
+    }
+}
+
+static NOINLINE void tile_1(const mo_linear_job *job, const tile_rows *t, int s0, int s1) {
+    tile_dtype(job, t, 1, s0, s1, 1, TILE_STRIPS_1);
+}
+static NOINLINE void tile_2(const mo_linear_job *job, const tile_rows *t, int s0, int s1) {
+    tile_dtype(job, t, 2, s0, s1, 2, TILE_STRIPS_2);
+}
+static NOINLINE void tile_4(const mo_linear_job *job, const tile_rows *t, int n, int s0, int s1) {
+    tile_dtype(job, t, n, s0, s1, 4, TILE_STRIPS_4);
+}
+static NOINLINE void tile_6(const mo_linear_job *job, const tile_rows *t, int n, int s0, int s1) {
+    tile_dtype(job, t, n, s0, s1, 6, TILE_STRIPS_6);
+}
+
+static void linear_any(const mo_linear_job *job, int row0, int row1, int strip0, int strip1) {
     tile_rows t;
     for (int row = row0, n; row < row1; row += n) {
         int left = row1 - row, tiles = (left + TILE_ROWS - 1) / TILE_ROWS;
         n = (left + tiles - 1) / tiles; /* 8 rows: 4 + 4, not 6 + 2 */
         tile_locate(job, row, n, &t);
         if (n > 4)
-            tile_strips(job, &t, n, strip0, strip1, 6, TILE_STRIPS_6, dtype);
+            tile_6(job, &t, n, strip0, strip1);
         else if (n > 2)
-            tile_strips(job, &t, n, strip0, strip1, 4, TILE_STRIPS_4, dtype);
+            tile_4(job, &t, n, strip0, strip1);
         else if (n == 2)
-            tile_strips(job, &t, n, strip0, strip1, 2, TILE_STRIPS_2, dtype);
+            tile_2(job, &t, strip0, strip1);
         else
-            tile_strips(job, &t, n, strip0, strip1, 1, TILE_STRIPS_1, dtype);
-    }
-}
-
-static void linear_any(const mo_linear_job *job, int row0, int row1, int strip0, int strip1) {
-    switch (job->dtype) {
-    case MO_F16:
-        linear_dtype(job, row0, row1, strip0, strip1, MO_F16);
-        break;
-    case MO_BF16:
-        linear_dtype(job, row0, row1, strip0, strip1, MO_BF16);
-        break;
-    default:
-        linear_dtype(job, row0, row1, strip0, strip1, MO_F32);
-        break;
+            tile_1(job, &t, strip0, strip1);
     }
 }
 
