@@ -281,6 +281,10 @@ static void count_tap(void *user, const moshi_tap *tap) {
     ++*n;
 }
 
+static void last_step(void *user, const moshi_tap *tap) {
+    *(int64_t *)user = tap->step;
+}
+
 /* How many taps one tick of pushed codes gives. */
 static int taps_of(moshi_engine *engine, moshi_session *session, const char *globs) {
     int n = 0;
@@ -304,6 +308,14 @@ static void tracing(void) {
     int all = taps_of(engine, session, "*");
     CHECK(all > 15, "%d taps in all", all);
     CHECK(taps_of(engine, session, NULL) == 0, "tracing was turned off");
+    /* steps are counted per session, from its last reset */
+    int64_t step = -1;
+    moshi_session_reset(session);
+    moshi_engine_trace(engine, "lm.in_tokens", last_step, &step);
+    int32_t codes[6] = {0};
+    moshi_push_codes(session, codes, NULL, 3);
+    while (moshi_step(engine) > 0) continue;
+    CHECK(step == 2, "the third step after a reset calls itself %d", (int)step);
     CHECK(moshi_engine_trace(engine, NULL, count_tap, NULL) == MOSHI_EINVAL, "no globs");
     CHECK(moshi_engine_trace(NULL, "*", count_tap, NULL) == MOSHI_EINVAL, "no engine");
     moshi_engine_close(engine);
