@@ -13,19 +13,31 @@
 
 static const struct {
     const char *name;
-    size_t bytes;
+    size_t block, bytes; /* elements per block and their bytes */
 } dtypes[MO_DTYPE_COUNT] = {
-    [MO_F32] = {"F32", 4},  [MO_F16] = {"F16", 2}, [MO_BF16] = {"BF16", 2}, [MO_F64] = {"F64", 8},
-    [MO_I8] = {"I8", 1},    [MO_U8] = {"U8", 1},   [MO_I16] = {"I16", 2},   [MO_U16] = {"U16", 2},
-    [MO_I32] = {"I32", 4},  [MO_U32] = {"U32", 4}, [MO_I64] = {"I64", 8},   [MO_U64] = {"U64", 8},
-    [MO_BOOL] = {"BOOL", 1}};
+    [MO_F32] = {"F32", 1, 4},       [MO_F16] = {"F16", 1, 2},       [MO_BF16] = {"BF16", 1, 2},
+    [MO_F64] = {"F64", 1, 8},       [MO_I8] = {"I8", 1, 1},         [MO_U8] = {"U8", 1, 1},
+    [MO_I16] = {"I16", 1, 2},       [MO_U16] = {"U16", 1, 2},       [MO_I32] = {"I32", 1, 4},
+    [MO_U32] = {"U32", 1, 4},       [MO_I64] = {"I64", 1, 8},       [MO_U64] = {"U64", 1, 8},
+    [MO_BOOL] = {"BOOL", 1, 1},     [MO_Q8_0] = {"Q8_0", 32, 34},   [MO_Q4_0] = {"Q4_0", 32, 18},
+    [MO_Q4_K] = {"Q4_K", 256, 144}, [MO_Q5_K] = {"Q5_K", 256, 176}, [MO_Q6_K] = {"Q6_K", 256, 210}};
 
 const char *mo_dtype_name(mo_dtype dtype) {
     return (unsigned)dtype < MO_DTYPE_COUNT ? dtypes[dtype].name : "?";
 }
 
+size_t mo_dtype_block(mo_dtype dtype) {
+    return (unsigned)dtype < MO_DTYPE_COUNT ? dtypes[dtype].block : 0;
+}
+
 size_t mo_dtype_bytes(mo_dtype dtype) {
-    return (unsigned)dtype < MO_DTYPE_COUNT ? dtypes[dtype].bytes : 0;
+    return mo_dtype_block(dtype) == 1 ? dtypes[dtype].bytes : 0;
+}
+
+uint64_t mo_dtype_row_bytes(mo_dtype dtype, uint64_t n) {
+    size_t block = mo_dtype_block(dtype);
+    if (block == 0 || n % block || n / block > UINT64_MAX / dtypes[dtype].bytes) return 0;
+    return n / block * dtypes[dtype].bytes;
 }
 
 bool mo_dtype_is_float(mo_dtype dtype) {
@@ -106,28 +118,28 @@ static bool begins(const mo_file *file, const char *magic, size_t n) {
     return file->size >= n && memcmp(file->data, magic, n) == 0;
 }
 
-/* Files people really hand over instead of safetensors, by how they begin. */
+/* Files people really hand over instead of weights, by how they begin. */
 static const struct {
     const char *magic;
     size_t n;
     const char *is;
 } foreign[] = {
     {"version https://git-lfs", 23,
-     "a Git LFS pointer, not the weights themselves; fetch them with `git lfs pull`"},
-    {"GGUF", 4, "a GGUF file, which this version cannot read; wanted safetensors"},
-    {"PK\3\4", 4,
-     "a zip archive (a PyTorch .pt/.pth or NumPy .npz file); wanted safetensors, convert it first"},
-    {"\x80\2", 2,
-     "a Python pickle (an old PyTorch .pt file); wanted safetensors, convert it first"},
-    {"\x80\4", 2, "a Python pickle; wanted safetensors, convert it first"},
-    {"\x93NUMPY", 6, "a NumPy array; wanted safetensors"},
-    {"<!DOCTYPE", 9, "a web page (perhaps an error page saved by a download); wanted safetensors"},
-    {"<!doctype", 9, "a web page (perhaps an error page saved by a download); wanted safetensors"},
-    {"<html", 5, "a web page (perhaps an error page saved by a download); wanted safetensors"},
-    {"<?xml", 5, "an XML document (perhaps an error saved by a download); wanted safetensors"},
-    {"\x1f\x8b", 2, "gzip-compressed; wanted plain safetensors, unpack it first"},
-    {"RIFF", 4, "a RIFF file (audio); wanted safetensors"},
-    {"{", 1, "JSON or other text beginning with '{'; wanted safetensors"},
+     "a Git LFS pointer, not the weights themselves (`git lfs pull` fetches them)"},
+    {"lmgg", 4, "a GGML file, the old format without versions"},
+    {"fmgg", 4, "a GGMF file, an old format before GGUF"},
+    {"tjgg", 4, "a GGJT file, an old format before GGUF"},
+    {"PK\3\4", 4, "a zip archive (a PyTorch .pt/.pth or NumPy .npz file)"},
+    {"\x80\2", 2, "a Python pickle (an old PyTorch .pt file)"},
+    {"\x80\4", 2, "a Python pickle"},
+    {"\x93NUMPY", 6, "a NumPy array"},
+    {"<!DOCTYPE", 9, "a web page (perhaps an error page saved by a download)"},
+    {"<!doctype", 9, "a web page (perhaps an error page saved by a download)"},
+    {"<html", 5, "a web page (perhaps an error page saved by a download)"},
+    {"<?xml", 5, "an XML document (perhaps an error saved by a download)"},
+    {"\x1f\x8b", 2, "gzip-compressed (unpack it first)"},
+    {"RIFF", 4, "a RIFF file (audio)"},
+    {"{", 1, "JSON or other text beginning with '{'"},
 };
 
 static bool all_zero(const uint8_t *data, size_t n) {
@@ -140,8 +152,8 @@ static bool all_zero(const uint8_t *data, size_t n) {
  * to look like the beginning of another format is still let through. */
 static int refuse_foreign(const mo_file *file, moshi_error *err) {
     if (file->size == 0)
-        return mo_fail(err, MOSHI_EMODEL, "%s: the file is empty (0 bytes); wanted safetensors",
-                       file->name);
+        return mo_fail(err, MOSHI_EMODEL,
+                       "%s: the file is empty (0 bytes); wanted safetensors or GGUF", file->name);
     if (all_zero(file->data, file->size < 65536 ? file->size : 65536))
         return mo_fail(err, MOSHI_EMODEL,
                        "%s: the file holds only zeros where its header should be (%zu bytes in "
@@ -150,7 +162,8 @@ static int refuse_foreign(const mo_file *file, moshi_error *err) {
     if (file->size > 8 && all_zero(file->data + 4, 4) && file->data[8] == '{') return 0;
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
         if (begins(file, foreign[i].magic, foreign[i].n))
-            return mo_fail(err, MOSHI_EMODEL, "%s: this is %s", file->name, foreign[i].is);
+            return mo_fail(err, MOSHI_EMODEL, "%s: this is %s; wanted safetensors or GGUF",
+                           file->name, foreign[i].is);
     return 0;
 }
 
@@ -158,15 +171,54 @@ int mo_checkpoint_open(mo_checkpoint *out, mo_file *file, moshi_error *err) {
     memset(out, 0, sizeof *out);
     out->file = *file;
     memset(file, 0, sizeof *file);
-    int rc = refuse_foreign(&out->file, err);
-    if (rc == 0)
-        rc = mo_safetensors_parse(out, out->file.data, out->file.size, out->file.name, err);
+    const mo_file *f = &out->file;
+    int rc = refuse_foreign(f, err);
+    if (rc == 0 && begins(f, "GGUF", 4))
+        rc = mo_gguf_parse(out, f->data, f->size, f->name, err);
+    else if (rc == 0)
+        rc = mo_safetensors_parse(out, f->data, f->size, f->name, err);
     if (rc < 0) mo_checkpoint_close(out);
     return rc;
 }
 
+static int by_position(const void *a, const void *b) {
+    const mo_tensor_view *x = a, *y = b;
+    if (x->data != y->data) return (uintptr_t)x->data < (uintptr_t)y->data ? -1 : 1;
+    return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* empty ones overlap nothing */
+}
+
+static int by_name(const void *a, const void *b) {
+    const mo_tensor_view *x = a, *y = b;
+    return strcmp(x->name, y->name);
+}
+
+int mo_checkpoint_sort(mo_checkpoint *ck, const char *file, moshi_error *err) {
+    mo_tensor_view *t = ck->tensors;
+    qsort(t, ck->n_tensors, sizeof *t, by_position);
+    for (size_t i = 1; i < ck->n_tensors; i++)
+        if ((const uint8_t *)t[i - 1].data + t[i - 1].bytes > (const uint8_t *)t[i].data)
+            return mo_fail(err, MOSHI_EMODEL,
+                           "%s: tensors \"%.200s\" and \"%.200s\" share bytes; wanted data of "
+                           "their own for each",
+                           file, t[i - 1].name, t[i].name);
+    qsort(t, ck->n_tensors, sizeof *t, by_name);
+    for (size_t i = 1; i < ck->n_tensors; i++)
+        if (strcmp(t[i - 1].name, t[i].name) == 0)
+            return mo_fail(err, MOSHI_EMODEL, "%s: tensor \"%.200s\" is there twice", file,
+                           t[i].name);
+    return 0;
+}
+
+int mo_checkpoint_truncated(const char *file, uint64_t need, size_t size, moshi_error *err) {
+    return mo_fail(err, MOSHI_EMODEL,
+                   "%s: the file is truncated: its header promises %llu bytes, it has %zu "
+                   "(%.1f %%); it looks like an unfinished download",
+                   file, (unsigned long long)need, size, 100.0 * (double)size / (double)need);
+}
+
 void mo_checkpoint_close(mo_checkpoint *ck) {
     free(ck->tensors);
+    free(ck->values);
     free(ck->names);
     mo_file_close(&ck->file);
     memset(ck, 0, sizeof *ck);

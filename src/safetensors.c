@@ -53,7 +53,8 @@ static int split_entry(const mo_json *json, const mo_json_value *v, const char *
 static int read_dtype(const mo_json_value *v, const char *file, const char *name, mo_dtype *out,
                       moshi_error *err) {
     for (int d = 0; d < MO_DTYPE_COUNT; d++)
-        if (strcmp(v->as.string, mo_dtype_name((mo_dtype)d)) == 0) {
+        if (mo_dtype_block((mo_dtype)d) == 1 &&
+            strcmp(v->as.string, mo_dtype_name((mo_dtype)d)) == 0) {
             *out = (mo_dtype)d;
             return 0;
         }
@@ -123,13 +124,6 @@ static int check_metadata(const mo_json *json, const mo_json_value *v, const cha
     return 0;
 }
 
-static int truncated(const char *file, uint64_t need, size_t size, moshi_error *err) {
-    return mo_fail(err, MOSHI_EMODEL,
-                   "%s: the file is truncated: its header promises %llu bytes, it has %zu "
-                   "(%.1f %%); it looks like an unfinished download",
-                   file, (unsigned long long)need, size, 100.0 * (double)size / (double)need);
-}
-
 /* Fill ck->tensors from the parsed header. */
 static int read_entries(mo_checkpoint *ck, const mo_json *json, const uint8_t *data, size_t size,
                         size_t data_at, const char *file, moshi_error *err) {
@@ -156,35 +150,7 @@ static int read_entries(mo_checkpoint *ck, const mo_json *json, const uint8_t *d
         }
         if (rc < 0) return rc;
     }
-    if (needed > size - data_at) return truncated(file, data_at + needed, size, err);
-    return 0;
-}
-
-static int by_position(const void *a, const void *b) {
-    const mo_tensor_view *x = a, *y = b;
-    if (x->data != y->data) return (uintptr_t)x->data < (uintptr_t)y->data ? -1 : 1;
-    return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* empty ones overlap nothing */
-}
-
-static int by_name(const void *a, const void *b) {
-    const mo_tensor_view *x = a, *y = b;
-    return strcmp(x->name, y->name);
-}
-
-static int check_all(mo_checkpoint *ck, const char *file, moshi_error *err) {
-    mo_tensor_view *t = ck->tensors;
-    qsort(t, ck->n_tensors, sizeof *t, by_position);
-    for (size_t i = 1; i < ck->n_tensors; i++)
-        if ((const uint8_t *)t[i - 1].data + t[i - 1].bytes > (const uint8_t *)t[i].data)
-            return mo_fail(err, MOSHI_EMODEL,
-                           "%s: tensors \"%.200s\" and \"%.200s\" share bytes; wanted data of "
-                           "their own for each",
-                           file, t[i - 1].name, t[i].name);
-    qsort(t, ck->n_tensors, sizeof *t, by_name);
-    for (size_t i = 1; i < ck->n_tensors; i++)
-        if (strcmp(t[i - 1].name, t[i].name) == 0)
-            return mo_fail(err, MOSHI_EMODEL, "%s: tensor \"%.200s\" is there twice", file,
-                           t[i].name);
+    if (needed > size - data_at) return mo_checkpoint_truncated(file, data_at + needed, size, err);
     return 0;
 }
 
@@ -233,7 +199,7 @@ int mo_safetensors_parse(mo_checkpoint *ck, const uint8_t *data, size_t size, co
         rc = mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", file);
     } else {
         rc = read_entries(ck, &json, data, size, 8 + header, file, err);
-        if (rc == 0) rc = check_all(ck, file, err);
+        if (rc == 0) rc = mo_checkpoint_sort(ck, file, err);
     }
     ck->names = json.strings; /* the views' names point into it */
     json.strings = NULL;

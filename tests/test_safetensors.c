@@ -81,7 +81,7 @@ static void test_good(void) {
 
 static void test_dtypes(void) {
     static const size_t bytes[] = {4, 2, 2, 8, 1, 1, 2, 2, 4, 4, 8, 8, 1};
-    for (int t = 0; t < MO_DTYPE_COUNT; t++) {
+    for (int t = 0; t <= MO_BOOL; t++) {
         char header[128];
         snprintf(header, sizeof header,
                  "{\"x\":{\"dtype\":\"%s\",\"shape\":[3],\"data_offsets\":[0,%zu]}}",
@@ -107,6 +107,8 @@ static const struct {
     {"{\"a\":{\"dtype\":1}}", {"tensor \"a\"", "dtype", "found 1"}},
     {"{\"a\":{\"dtype\":\"F8\",\"shape\":[],\"data_offsets\":[0,1]}}",
      {"dtype", "one of F32", "found \"F8\""}},
+    {"{\"a\":{\"dtype\":\"Q8_0\",\"shape\":[32],\"data_offsets\":[0,0]}}",
+     {"dtype", "one of F32", "found \"Q8_0\""}},
     {"{\"a\":{\"dtype\":\"F32\"}}", {"shape", "an array", "found nothing"}},
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":4}}", {"shape", "found 4"}},
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", {"data_offsets", "found nothing"}},
@@ -188,7 +190,7 @@ static void test_other_files(void) {
         {"<!DOCTYPE html><html>", 21, "web page"},
         {"<html><body>", 12, "web page"},
         {"<?xml version=\"1.0\"?>", 21, "XML"},
-        {"GGUF\3\0\0\0\0\0\0\0\0\0\0\0", 16, "GGUF"},
+        {"fmgg\3\0\0\0\0\0\0\0\0\0\0\0", 16, "GGMF"},
         {"PK\3\4\0\0\10\10\0\0\0\0\0\0\0\0", 16, "zip archive (a PyTorch"},
         {"\x80\2\x8a\nl\xfc\x9c\x46\xf9 j", 12, "pickle"},
         {"\x93NUMPY\1\0v\0{'descr'", 18, "NumPy"},

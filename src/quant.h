@@ -1,0 +1,37 @@
+/* quant.h - the number formats weights come in: one row per format, blocks byte for byte as ggml
+ * lays them out.
+ *
+ *   Q8_0  32 numbers: f16 d, 32 int8 q                            d * q
+ *   Q4_0  32 numbers: f16 d, 16 bytes q, low halves first         d * (q - 8)
+ *   Q4_K  256 numbers in 8 groups: f16 d, f16 m, 8 six-bit scales and minima, 128 bytes q
+ *                                                                 d * scale * q - m * minimum
+ *   Q5_K  the same with a fifth bit of every q in 32 more bytes
+ *   Q6_K  256 numbers in 16 groups: 128 bytes of low halves, 64 of upper two bits, 16 int8 scales,
+ *         f16 d                                                   d * scale * (q - 32)
+ *
+ * Blocks may lie at any address. Sizes: mo_dtype_block(), mo_dtype_row_bytes(). */
+#ifndef MO_QUANT_H
+#define MO_QUANT_H
+
+#include "checkpoint.h"
+
+/* Counts are whole blocks. Quantising takes any numbers: those outside a format's range become its
+ * largest, a NaN its lowest, and nothing it writes reads back as NaN or infinite; formats without
+ * blocks keep both as they are. */
+typedef struct mo_quant {
+    mo_dtype dtype;
+    const char *name;                                      /* as people write it: "q4_K" */
+    void (*quantise)(const float *x, void *out, size_t n); /* NULL: read only */
+    void (*dequantise)(const void *in, float *x, size_t n);
+} mo_quant;
+
+/* NULL for integers, which are no weights, and for unknown names. Capitals do not matter. */
+const mo_quant *mo_quant_of(mo_dtype dtype);
+const mo_quant *mo_quant_find(const char *name);
+/* Every format in order; NULL at the end. */
+const mo_quant *mo_quant_at(size_t i);
+
+/* Sum of row[i] * x[i] in double precision: what fast paths are compared with. */
+float mo_quant_dot(const mo_quant *q, const void *row, const float *x, size_t n);
+
+#endif
