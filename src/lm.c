@@ -142,8 +142,10 @@ static void load_depth(mo_loader *ld, mo_lm *lm) {
 int mo_lm_load(mo_lm *lm, const mo_lm_config *cfg, mo_loader *ld) {
     memset(lm, 0, sizeof *lm);
     lm->cfg = *cfg;
+    ld->names = mo_names_detect(ld->ck, cfg);
     load_temporal(ld, lm);
     if (cfg->dep_q > 0 && !ld->failed) load_depth(ld, lm);
+    mo_load_copies(ld);
     return ld->failed;
 }
 

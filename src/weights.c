@@ -1,12 +1,15 @@
 #include "weights.h"
 
+#include "packed.h"
+#include "quant.h"
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_BYTES = 256 };
+enum { NAME_BYTES = MO_TENSOR_NAME_BYTES };
 
 /* ---- the pool ----------------------------------------------------------------------------- */
 
@@ -97,9 +100,31 @@ static const char *special_kind(const mo_tensor_view *t) {
     return "contains infinite numbers";
 }
 
+/* Blocks are judged by the numbers they stand for. */
+static void scan_blocks(const mo_tensor_view *t, uint32_t *any, bool *special) {
+    enum { CHUNK = 1024 }; /* whole blocks of every format */
+    float x[CHUNK];
+    uint32_t bits = 0, some;
+    const mo_quant *q = mo_quant_of(t->dtype);
+    const uint8_t *p = t->data;
+    *special = false;
+    for (uint64_t i = 0; i < t->count && !*special; i += CHUNK) {
+        uint64_t n = t->count - i < CHUNK ? t->count - i : CHUNK;
+        q->dequantise(p, x, (size_t)n);
+        scan32((const uint8_t *)x, n, &some, special);
+        bits |= some;
+        p += mo_dtype_row_bytes(t->dtype, n);
+    }
+    *any = bits;
+}
+
 const char *mo_tensor_problem(const mo_tensor_view *t) {
     uint32_t any = 1;
     bool special = false;
+    if (mo_dtype_block(t->dtype) > 1) {
+        scan_blocks(t, &any, &special);
+        if (special) return "contains numbers that are not finite";
+    }
     if (t->dtype == MO_F32)
         scan32(t->data, t->count, &any, &special);
     else if (t->dtype == MO_BF16)
@@ -145,6 +170,7 @@ int mo_loader_begin(mo_loader *ld, mo_weights *pool, const mo_checkpoint *ck, mo
     ld->ck = ck;
     ld->err = err;
     ld->failed = 0;
+    ld->names = (mo_names){.scheme = MO_NAMES_PYTORCH};
     ld->used = mo_calloc(ck->n_tensors + 1, 1);
     return ld->used ? 0 : loader_nomem(ld);
 }
@@ -175,13 +201,20 @@ static void name_format(char name[NAME_BYTES], const char *fmt, va_list ap) {
     vsnprintf(name, NAME_BYTES, fmt, ap);
 }
 
+/* A tensor by its PyTorch name, whatever the file calls it. */
+static const mo_tensor_view *find(const mo_loader *ld, const char *name) {
+    char translated[NAME_BYTES];
+    mo_names_translate(&ld->names, name, translated);
+    return mo_checkpoint_find(ld->ck, translated);
+}
+
 bool mo_load_has(const mo_loader *ld, const char *fmt, ...) {
     char name[NAME_BYTES];
     va_list ap;
     va_start(ap, fmt);
     name_format(name, fmt, ap);
     va_end(ap);
-    return mo_checkpoint_find(ld->ck, name) != NULL;
+    return find(ld, name) != NULL;
 }
 
 void mo_load_ignore(mo_loader *ld, const char *prefix) {
@@ -192,9 +225,19 @@ void mo_load_ignore(mo_loader *ld, const char *prefix) {
 
 static const mo_tensor_view *fail_missing(mo_loader *ld, const char *name, const char *wanted) {
     const char *guess = mo_checkpoint_guess(ld->ck);
+    char translated[NAME_BYTES];
+    mo_names_translate(&ld->names, name, translated);
     ld->failed = mo_fail(ld->err, MOSHI_EMODEL, "%s: tensor '%s' is missing (wanted shape %s)%s%s",
-                         ld->ck->file.name, name, wanted, *guess ? "; " : "", guess);
+                         ld->ck->file.name, translated, wanted, *guess ? "; " : "", guess);
     return NULL;
+}
+
+static bool fail_problem(mo_loader *ld, const char *name, const char *problem) {
+    ld->failed = mo_fail(ld->err, MOSHI_EMODEL,
+                         "%s: tensor '%s' %s: wanted trained weights; the file is damaged or was "
+                         "converted wrongly",
+                         ld->ck->file.name, name, problem);
+    return false;
 }
 
 static void progress(mo_loader *ld, uint64_t bytes) {
@@ -212,8 +255,9 @@ static const mo_tensor_view *take(mo_loader *ld, const char *name, int ndim, con
         mo_shape_text(want, ndim, wanted, sizeof wanted);
     else
         snprintf(wanted, sizeof wanted, "[%" PRId64 "]", want[0]);
-    const mo_tensor_view *t = mo_checkpoint_find(ld->ck, name);
+    const mo_tensor_view *t = find(ld, name);
     if (!t) return fail_missing(ld, name, wanted);
+    name = t->name;
     const char *file = ld->ck->file.name;
     if (t->dtype != MO_F32 && t->dtype != MO_F16 && t->dtype != MO_BF16) {
         ld->failed = mo_fail(ld->err, MOSHI_EMODEL,
@@ -232,13 +276,7 @@ static const mo_tensor_view *take(mo_loader *ld, const char *name, int ndim, con
     uint8_t *used = &ld->used[t - ld->ck->tensors];
     if (*used) return t; /* another part of it: already judged and counted */
     const char *problem = mo_tensor_problem(t);
-    if (problem) {
-        ld->failed = mo_fail(ld->err, MOSHI_EMODEL,
-                             "%s: tensor '%s' %s: wanted trained weights; the file is damaged or "
-                             "was converted wrongly",
-                             file, name, problem);
-        return NULL;
-    }
+    if (problem && !fail_problem(ld, name, problem)) return NULL;
     *used = 1;
     ld->pool->parameters += t->count;
     progress(ld, t->bytes);
@@ -256,22 +294,72 @@ static const mo_tensor_view *take(mo_loader *ld, const char *name, int ndim, con
     va_end(ap);                       \
     const mo_tensor_view *t = take(ld, name, ndim, want)
 
+static void use(mo_loader *ld, const mo_tensor_view *t) {
+    if (t) ld->used[t - ld->ck->tensors] = 1;
+}
+
+/* Rows first .. first + n - 1 of a matrix of numbers that need unpacking. */
+static const mo_weight *load_packed(mo_loader *ld, const mo_tensor_view *t, mo_layout layout,
+                                    int64_t rows, int64_t cols, int64_t first, int64_t n) {
+    mo_packed p;
+    if (mo_packed_open(&p, ld->ck, t, rows, cols, ld->err) < 0) {
+        ld->failed = MOSHI_EMODEL;
+        return NULL;
+    }
+    float *v = mo_calloc((size_t)n * (size_t)cols, sizeof *v);
+    if (!v) {
+        loader_nomem(ld);
+        return NULL;
+    }
+    mo_packed_read(&p, first, n, v);
+    mo_tensor_view plain = {.dtype = MO_F32, .ndim = 2, .shape = {n, cols}, .data = v};
+    plain.count = (uint64_t)(n * cols);
+    const char *problem = mo_tensor_problem(&plain);
+    const mo_weight *w = NULL;
+    if (!problem || fail_problem(ld, t->name, problem)) {
+        if (!ld->used[t - ld->ck->tensors]) {
+            ld->pool->parameters += (uint64_t)rows * (uint64_t)cols;
+            progress(ld, t->bytes);
+        }
+        use(ld, t);
+        use(ld, p.scales);
+        use(ld, p.biases);
+        w = mo_load_const(ld, layout, n, cols, v);
+    }
+    free(v);
+    return w;
+}
+
+/* The same of a matrix in any form. */
+static const mo_weight *load_rows(mo_loader *ld, const char *name, mo_layout layout, int64_t rows,
+                                  int64_t cols, int64_t first, int64_t n) {
+    if (ld->failed) return NULL;
+    const mo_tensor_view *t = find(ld, name);
+    if (t && mo_dtype_is_packed(t->dtype)) return load_packed(ld, t, layout, rows, cols, first, n);
+    t = take(ld, name, 2, (int64_t[]){rows, cols});
+    if (!t) return NULL;
+    size_t skip = (size_t)first * (size_t)cols * mo_dtype_bytes(t->dtype);
+    return pool_add(ld, &(mo_matrix){t->dtype, n, cols, (const uint8_t *)t->data + skip}, layout);
+}
+
 const mo_weight *mo_load_matrix(mo_loader *ld, mo_layout layout, int64_t rows, int64_t cols,
                                 const char *fmt, ...) {
-    int64_t want[] = {rows, cols};
-    TAKE_FORMATTED(t, 2, want);
-    if (!t) return NULL;
-    return pool_add(ld, &(mo_matrix){t->dtype, rows, cols, t->data}, layout);
+    char name[NAME_BYTES];
+    va_list ap;
+    va_start(ap, fmt);
+    name_format(name, fmt, ap);
+    va_end(ap);
+    return load_rows(ld, name, layout, rows, cols, 0, rows);
 }
 
 const mo_weight *mo_load_part(mo_loader *ld, int part, int parts, int64_t rows, int64_t cols,
                               const char *fmt, ...) {
-    int64_t want[] = {parts * rows, cols};
-    TAKE_FORMATTED(t, 2, want);
-    if (!t) return NULL;
-    size_t skip = (size_t)part * (size_t)rows * (size_t)cols * mo_dtype_bytes(t->dtype);
-    return pool_add(ld, &(mo_matrix){t->dtype, rows, cols, (const uint8_t *)t->data + skip},
-                    MO_LAYOUT_STRIPS);
+    char name[NAME_BYTES];
+    va_list ap;
+    va_start(ap, fmt);
+    name_format(name, fmt, ap);
+    va_end(ap);
+    return load_rows(ld, name, MO_LAYOUT_STRIPS, parts * rows, cols, part * rows, rows);
 }
 
 const mo_weight *mo_load_const(mo_loader *ld, mo_layout layout, int64_t rows, int64_t cols,
@@ -427,18 +515,33 @@ const mo_weight *mo_load_codebook(mo_loader *ld, int bins, int dim, const mo_wei
 
 const mo_weight *mo_load_matrix_patched(mo_loader *ld, int64_t rows, int64_t cols, int64_t to,
                                         int64_t from, const char *name) {
-    int64_t want[] = {rows, cols};
-    const mo_tensor_view *t = take(ld, name, 2, want);
-    if (!t) return NULL;
-    size_t row = (size_t)cols * mo_dtype_bytes(t->dtype);
-    uint8_t *copy = mo_calloc((size_t)rows, row);
+    const mo_weight *w = load_rows(ld, name, MO_LAYOUT_ROWS, rows, cols, 0, rows);
+    if (!w) return NULL;
+    size_t row = (size_t)cols * mo_dtype_bytes(w->dtype);
+    uint8_t *copy = mo_calloc(1, row);
     if (!copy) {
         loader_nomem(ld);
         return NULL;
     }
-    memcpy(copy, t->data, (size_t)rows * row);
-    memcpy(copy + (size_t)to * row, copy + (size_t)from * row, row);
-    const mo_weight *w = pool_add(ld, &(mo_matrix){t->dtype, rows, cols, copy}, MO_LAYOUT_ROWS);
+    const mo_backend_ops *ops = ld->pool->be->ops;
+    ops->read(ld->pool->be, w->buf, (size_t)from * row, copy, row);
+    ops->write(ld->pool->be, w->buf, (size_t)to * row, copy, row);
     free(copy);
     return w;
+}
+
+void mo_load_copies(mo_loader *ld) {
+    char name[NAME_BYTES];
+    for (size_t i = 0; !ld->failed && i < ld->ck->n_tensors; i++) {
+        const mo_tensor_view *copy = &ld->ck->tensors[i];
+        if (ld->used[i] || !mo_names_copy_of(&ld->names, copy->name, name)) continue;
+        const mo_tensor_view *t = mo_checkpoint_find(ld->ck, name);
+        if (!t) continue; /* the loader said or will say so */
+        if (t->bytes != copy->bytes || memcmp(t->data, copy->data, (size_t)t->bytes) != 0)
+            ld->failed = mo_fail(ld->err, MOSHI_EMODEL,
+                                 "%s: tensor '%s': wanted the same numbers as in '%s', because "
+                                 "config.json says their codebooks share weights, found others",
+                                 ld->ck->file.name, copy->name, name);
+        ld->used[i] = 1;
+    }
 }

@@ -4,6 +4,7 @@
 #define MO_WEIGHTS_H
 
 #include "backend.h"
+#include "names.h"
 
 /* All weights of one engine, freed together. */
 typedef struct mo_weights {
@@ -22,7 +23,8 @@ void mo_weights_close(mo_weights *ws);
 typedef struct mo_loader {
     mo_weights *pool;
     const mo_checkpoint *ck;
-    uint8_t *used; /* [ck->n_tensors] */
+    uint8_t *used;  /* [ck->n_tensors] */
+    mo_names names; /* how the file spells the names asked for; PyTorch's unless set */
     int failed;
     moshi_error *err;
     int (*progress)(void *user, uint64_t done, uint64_t total);
@@ -72,6 +74,10 @@ const mo_weight *mo_load_const(mo_loader *ld, mo_layout layout, int64_t rows, in
 /* Text embedding with row `to` replaced by row `from`. */
 const mo_weight *mo_load_matrix_patched(mo_loader *ld, int64_t rows, int64_t cols, int64_t to,
                                         int64_t from, const char *name);
+
+/* Codebooks' own copies of weights they share must equal the original; then they are not surplus.
+ */
+void mo_load_copies(mo_loader *ld);
 
 /* What is wrong with the numbers of a float tensor: NULL, or words. Matrices must not be all zero.
  */

@@ -1,0 +1,124 @@
+#include "packed.h"
+
+#include "quant.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { NAME_BYTES = 300 };
+
+bool mo_dtype_is_packed(mo_dtype dtype) {
+    return dtype == MO_U32 || dtype == MO_I8 || (mo_quant_of(dtype) && mo_dtype_block(dtype) > 1);
+}
+
+/* The tensor that accompanies `name`: `suffix` replaces ".weight" (MLX) or follows the whole name
+ * (int8). */
+static const mo_tensor_view *companion(const mo_checkpoint *ck, const char *name,
+                                       const char *suffix, bool replace) {
+    char full[NAME_BYTES];
+    size_t n = strlen(name), w = strlen(".weight");
+    if (replace && n > w && !strcmp(name + n - w, ".weight")) n -= w;
+    snprintf(full, sizeof full, "%.*s%s", (int)n, name, suffix);
+    return mo_checkpoint_find(ck, full);
+}
+
+static int refuse(const mo_checkpoint *ck, const mo_tensor_view *t, moshi_error *err,
+                  const char *wanted) {
+    char found[64];
+    size_t n = (size_t)snprintf(found, sizeof found, "%s [", mo_dtype_name(t->dtype));
+    for (int i = 0; i < t->ndim && n < sizeof found; i++)
+        n += (size_t)snprintf(found + n, sizeof found - n, i ? ", %" PRId64 : "%" PRId64,
+                              t->shape[i]);
+    return mo_fail(err, MOSHI_EMODEL, "%s: tensor '%s': wanted %s, found %s]", ck->file.name,
+                   t->name, wanted, found);
+}
+
+/* MLX: the width of a number and of a group follow from the shapes. */
+static int open_groups(mo_packed *p, const mo_checkpoint *ck, moshi_error *err) {
+    const mo_tensor_view *t = p->t;
+    p->scales = companion(ck, t->name, ".scales", true);
+    p->biases = companion(ck, t->name, ".biases", true);
+    if (!p->scales || !p->biases)
+        return refuse(ck, t, err, "'.scales' and '.biases' beside packed U32 weights");
+    int64_t words = t->ndim == 2 ? t->shape[1] : 0;
+    int64_t bits = words > 0 && words * 32 % p->cols == 0 ? words * 32 / p->cols : 0;
+    if (t->shape[0] != p->rows || bits < 1 || bits > 8 || 32 % bits != 0)
+        return refuse(ck, t, err, "packed rows of 1, 2, 4 or 8 bits per weight for its layer");
+    p->bits = (int)bits;
+    const mo_tensor_view *s = p->scales, *b = p->biases;
+    if (!mo_dtype_is_float(s->dtype) || s->ndim != 2 || s->shape[0] != p->rows || s->shape[1] < 1 ||
+        p->cols % s->shape[1] != 0)
+        return refuse(ck, s, err, "one float scale per group of each row");
+    p->group = p->cols / s->shape[1];
+    if (!mo_dtype_is_float(b->dtype) || b->ndim != 2 || b->shape[0] != p->rows ||
+        b->shape[1] != s->shape[1])
+        return refuse(ck, b, err, "as many biases as scales");
+    return 0;
+}
+
+static int open_rows(mo_packed *p, const mo_checkpoint *ck, moshi_error *err) {
+    p->scales = companion(ck, p->t->name, "_scb", false);
+    if (!p->scales) return refuse(ck, p->t, err, "'_scb' scales beside I8 weights");
+    if (!mo_dtype_is_float(p->scales->dtype) || p->scales->count != (uint64_t)p->rows)
+        return refuse(ck, p->scales, err, "one float scale per row");
+    return 0;
+}
+
+int mo_packed_open(mo_packed *out, const mo_checkpoint *ck, const mo_tensor_view *t, int64_t rows,
+                   int64_t cols, moshi_error *err) {
+    char wanted[96];
+    snprintf(wanted, sizeof wanted, "shape [%" PRId64 ", %" PRId64 "]", rows, cols);
+    *out = (mo_packed){.t = t, .rows = rows, .cols = cols};
+    if (t->dtype == MO_U32) {
+        out->packing = MO_PACKED_GROUPS;
+        return open_groups(out, ck, err);
+    }
+    if (t->ndim != 2 || t->shape[0] != rows || t->shape[1] != cols)
+        return refuse(ck, t, err, wanted);
+    if (t->dtype == MO_I8) {
+        out->packing = MO_PACKED_ROWS;
+        return open_rows(out, ck, err);
+    }
+    if (!mo_quant_of(t->dtype)) return refuse(ck, t, err, "a number format this version knows");
+    out->packing = mo_dtype_block(t->dtype) > 1 ? MO_PACKED_BLOCKS : MO_PACKED_FLOAT;
+    return 0;
+}
+
+/* One row of MLX groups: number i sits in word i / per, lowest bits first. */
+static void read_groups(const mo_packed *p, int64_t row, float *out) {
+    int64_t words = p->t->shape[1], groups = p->cols / p->group, per = 32 / p->bits;
+    const uint8_t *src = (const uint8_t *)p->t->data + (size_t)(row * words) * 4;
+    uint32_t mask = p->bits == 32 ? UINT32_MAX : (UINT32_C(1) << p->bits) - 1;
+    for (int64_t g = 0; g < groups; g++) {
+        float scale = mo_tensor_at(p->scales, (uint64_t)(row * groups + g));
+        float bias = mo_tensor_at(p->biases, (uint64_t)(row * groups + g));
+        for (int64_t i = g * p->group; i < (g + 1) * p->group; i++) {
+            uint32_t word;
+            memcpy(&word, src + i / per * 4, 4);
+            out[i] = scale * (float)(word >> (i % per * p->bits) & mask) + bias;
+        }
+    }
+}
+
+static void read_row(const mo_packed *p, int64_t row, float *out) {
+    float scb = mo_tensor_at(p->scales, (uint64_t)row);
+    const int8_t *q = (const int8_t *)p->t->data + row * p->cols;
+    for (int64_t i = 0; i < p->cols; i++) out[i] = (float)q[i] * scb / 127.0f;
+}
+
+void mo_packed_read(const mo_packed *p, int64_t first, int64_t n, float *out) {
+    if (p->packing == MO_PACKED_FLOAT || p->packing == MO_PACKED_BLOCKS) {
+        const mo_quant *q = mo_quant_of(p->t->dtype);
+        size_t row = (size_t)mo_dtype_row_bytes(p->t->dtype, (uint64_t)p->cols);
+        q->dequantise((const uint8_t *)p->t->data + (size_t)first * row, out,
+                      (size_t)(n * p->cols));
+        return;
+    }
+    for (int64_t r = 0; r < n; r++, out += p->cols) {
+        if (p->packing == MO_PACKED_GROUPS)
+            read_groups(p, first + r, out);
+        else
+            read_row(p, first + r, out);
+    }
+}
