@@ -51,9 +51,10 @@ static float get_f16(const uint8_t *p) {
     return mo_f16_to_f32((uint16_t)(p[0] | p[1] << 8));
 }
 
-/* Store a scale and return what readers will see. Never infinite. */
+/* Store a scale and return what readers will see: never infinite, and one zero only. */
 static float put_f16(uint8_t *p, float v) {
     uint16_t h = mo_f32_to_f16(fminf(v, F16_LARGEST));
+    if ((h & 0x7FFF) == 0) h = 0;
     p[0] = (uint8_t)(h & 0xFF);
     p[1] = (uint8_t)(h >> 8);
     return mo_f16_to_f32(h);
