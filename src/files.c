@@ -194,10 +194,10 @@ static int open_language_model(const source *s, const char *checkpoint, const mo
                              &out->lm_file, err);
         out->has_lm = rc == 0;
     }
-    out->mimi_named = checkpoint && want == MO_WANT_MIMI;
+    out->file_named = checkpoint != NULL;
     if (rc == 0 && want & MO_WANT_MIMI)
-        rc = out->mimi_named ? open_named_mimi(s, checkpoint, out, err)
-                             : open_models_mimi(s, out, err);
+        rc = checkpoint && want == MO_WANT_MIMI ? open_named_mimi(s, checkpoint, out, err)
+                                                : open_models_mimi(s, out, err);
     if (rc == 0 && want & MO_WANT_TEXT) {
         rc = open_text(s, out->lm.tokenizer_name, &out->text, err);
         out->has_text = rc == 0;

@@ -13,7 +13,7 @@ enum { MO_WANT_LM = 1, MO_WANT_MIMI = 2, MO_WANT_TEXT = 4 };
 typedef struct mo_model_files {
     bool has_lm, has_mimi, has_text;
     bool codec_only; /* there is no language model here: Mimi's own directory, or its file alone */
-    bool mimi_named; /* the caller named the Mimi file of a whole model */
+    bool file_named; /* the caller named one of a whole model's files */
     mo_lm_config lm;
     mo_mimi_config mimi;
     mo_checkpoint lm_file, mimi_file;

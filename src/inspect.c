@@ -119,7 +119,8 @@ static int examine(inspection *in, const char *incomplete, moshi_error *err) {
     int rc = dry_run(f, &parameters, &why);
     if (rc == MOSHI_ENOMEM) return mo_fail(err, rc, "%s", why.text);
     const char *reason = incomplete[0] ? incomplete : rc < 0 ? why.text : NULL;
-    if (f->mimi_named && rc == 0) reason = NULL; /* a sound codec file was all that was asked for */
+    if (f->file_named && !f->has_lm && rc == 0)
+        reason = NULL; /* a sound codec file was all that was asked for */
     in->tensors = mo_calloc(f->lm_file.n_tensors + f->mimi_file.n_tensors + 1, sizeof *in->tensors);
     if (reason) in->reason = mo_format("%s", reason);
     describe(in);
@@ -140,7 +141,8 @@ static int examine(inspection *in, const char *incomplete, moshi_error *err) {
 
 /* Was a model's Mimi file named where the language model's was expected? */
 static bool names_codec(const mo_model_files *f) {
-    return f->has_lm && mo_checkpoint_find(&f->lm_file, "encoder.model.0.conv.conv.weight");
+    return f->has_lm && f->file_named &&
+           mo_checkpoint_find(&f->lm_file, "encoder.model.0.conv.conv.weight");
 }
 
 int moshi_inspect(moshi_model_info **out, const char *path, const moshi_blob *blobs, size_t n_blobs,

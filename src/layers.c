@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- transformer layer -------------------------------------------------------------------- */
 
@@ -69,8 +70,8 @@ const mo_weight *mo_load_projection(mo_loader *ld, const char *prefix, const cha
     if (mo_load_has(ld, "%s%ss.%d.weight", prefix, what, set))
         return mo_load_matrix(ld, MO_LAYOUT_STRIPS, rows, cols, "%s%ss.%d.weight", prefix, what,
                               set);
-    if (mo_load_has(ld, "%s%s_weight", prefix, what))
-        return mo_load_part(ld, set, sets, rows, cols, "%s%s_weight", prefix, what);
+    if (!mo_load_has(ld, "%s%s.weight", prefix, what) && !strcmp(what, "in_proj"))
+        return mo_load_part(ld, set, sets, rows, cols, "%sin_proj_weight", prefix);
     return mo_load_part(ld, set, sets, rows, cols, "%s%s.weight", prefix, what);
 }
 
