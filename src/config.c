@@ -477,7 +477,7 @@ static void read_seanet(section *parent, mo_mimi_config *c) {
     c->dimension = get_int(&s, "dimension", 1, MAX_DIM, REQUIRED);
     c->filters = get_int(&s, "n_filters", 1, MAX_DIM, REQUIRED);
     c->n_ratios = get_ints(&s, "ratios", 1, MO_MAX_RATIOS, 1, 1024, c->ratios);
-    c->residual_layers = get_int(&s, "n_residual_layers", 1, 16, REQUIRED);
+    c->residual_layers = get_int(&s, "n_residual_layers", 1, MO_MAX_RESIDUAL_LAYERS, REQUIRED);
     c->compress = get_int(&s, "compress", 1, MAX_DIM, REQUIRED);
     c->dilation_base = get_int(&s, "dilation_base", 1, 16, REQUIRED);
     c->kernel = get_int(&s, "kernel_size", 1, 256, REQUIRED);

@@ -7,7 +7,13 @@
 
 #include "util.h"
 
-enum { MO_MAX_CHANNELS = 129, MO_MAX_CODEBOOKS = 64, MO_MAX_RATIOS = 8, MO_NAME_MAX = 256 };
+enum {
+    MO_MAX_CHANNELS = 129,
+    MO_MAX_CODEBOOKS = 64,
+    MO_MAX_RATIOS = 8,
+    MO_MAX_RESIDUAL_LAYERS = 16,
+    MO_NAME_MAX = 256
+};
 
 typedef enum mo_norm_kind {
     MO_NORM_RMS,  /* x * alpha / sqrt(mean(x^2) + eps) */

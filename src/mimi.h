@@ -8,14 +8,12 @@
 
 #include "layers.h"
 
-enum { MO_MIMI_MAX_RESIDUAL = 4 };
-
 /* Convolutions of one sampling rate: residual blocks and the change of rate. */
 typedef struct mo_mimi_level {
     struct {
         mo_conv wide, narrow; /* k = residual_kernel, k = 1 */
         int index;            /* module number, for names */
-    } res[MO_MIMI_MAX_RESIDUAL];
+    } res[MO_MAX_RESIDUAL_LAYERS];
     mo_conv resample; /* strided (encoder) or transposed (decoder) */
     int index;
     int stride;
