@@ -57,11 +57,17 @@ HAVE_JANSSON := $(call have_lib,jansson,jansson.h)
 HAVE_SNDFILE := $(call have_lib,sndfile,sndfile.h)
 JANSSON_CFLAGS := $(shell $(PKG_CONFIG) --cflags jansson 2>/dev/null)
 JANSSON_LIBS := $(shell $(PKG_CONFIG) --libs jansson 2>/dev/null || echo -ljansson)
+HAVE_CURL := $(call have_lib,libcurl,curl/curl.h)
 SNDFILE_CFLAGS := $(shell $(PKG_CONFIG) --cflags sndfile 2>/dev/null)
 SNDFILE_LIBS := $(shell $(PKG_CONFIG) --libs sndfile 2>/dev/null || echo -lsndfile)
+# Optional: without it `moshi pull` says so.
+ifneq ($(HAVE_CURL),)
+CURL_CFLAGS := -DAPP_HAVE_CURL $(shell $(PKG_CONFIG) --cflags libcurl 2>/dev/null)
+CURL_LIBS := $(shell $(PKG_CONFIG) --libs libcurl 2>/dev/null || echo -lcurl)
+endif
 
 CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
-CONFIG := $(shell printf '%s' '$(CC) $(CC_VERSION) $(OPT) $(CFLAGS) $(LDFLAGS) $(SAN) $(BASE)' | cksum | cut -d' ' -f1)
+CONFIG := $(shell printf '%s' '$(CC) $(CC_VERSION) $(OPT) $(CFLAGS) $(LDFLAGS) $(SAN) $(BASE)$(if $(HAVE_CURL),, without curl)' | cksum | cut -d' ' -f1)
 B := build/$(CONFIG)
 
 ifeq ($(V),)
@@ -75,8 +81,10 @@ endif
 LIB_SRC := $(wildcard src/*.c) $(wildcard src/cpu/*.c)
 APP_SRC := $(wildcard app/*.c)
 TEST_SRC := $(wildcard tests/test_*.c)
+# Programs that test scripts start.
+HELPER_SRC := tests/http_server.c
 # Linked into every test: reference implementations, model generators, file helpers.
-TEST_COMMON_SRC := $(filter-out $(TEST_SRC),$(wildcard tests/*.c))
+TEST_COMMON_SRC := $(filter-out $(TEST_SRC) $(HELPER_SRC),$(wildcard tests/*.c))
 TEST_SCRIPTS := $(wildcard tests/test_*.sh)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_SRC := $(wildcard tests/bench/*.c)
@@ -87,9 +95,11 @@ APP_OBJ := $(APP_SRC:%.c=$(B)/%.o)
 APP_PARTS_OBJ := $(filter-out $(B)/app/main.o,$(APP_OBJ))
 TEST_OBJ := $(TEST_SRC:%.c=$(B)/%.o)
 TEST_COMMON_OBJ := $(TEST_COMMON_SRC:%.c=$(B)/%.o)
+HELPER_OBJ := $(HELPER_SRC:%.c=$(B)/%.o)
 FUZZ_OBJ := $(FUZZ_SRC:%.c=$(B)/%.o)
 BENCH_OBJ := $(BENCH_SRC:%.c=$(B)/%.o)
 TESTS := $(TEST_SRC:%.c=$(B)/%)
+HELPERS := $(HELPER_SRC:%.c=$(B)/%)
 FUZZERS := $(FUZZ_SRC:%.c=$(B)/%)
 BENCHES := $(BENCH_SRC:%.c=$(B)/%)
 
@@ -110,7 +120,7 @@ endif
 endif
 
 LIB_LIBS := $(JANSSON_LIBS) -lm -pthread
-APP_LIBS := $(SNDFILE_LIBS) $(JANSSON_LIBS) -lm -pthread
+APP_LIBS := $(SNDFILE_LIBS) $(CURL_LIBS) $(JANSSON_LIBS) -lm -pthread
 
 # Instruction sets only on the files that hold their kernels: everything else stays portable.
 ifneq ($(filter x86_64 amd64,$(ARCH)),)
@@ -129,7 +139,7 @@ all: lib program
 lib: $(B)/libmoshi.a $(B)/$(SOFILE) $(B)/moshi.pc
 program: $(B)/moshi
 	@ln -sfn $(CONFIG) build/current
-tests: $(TESTS) $(BENCHES)
+tests: $(TESTS) $(HELPERS) $(BENCHES)
 fuzzers: $(FUZZERS)
 
 # ---- what must be installed --------------------------------------------------------------------
@@ -162,13 +172,13 @@ $(LIB_OBJ): $(B)/%.o: %.c | need-jansson
 $(APP_OBJ): $(B)/%.o: %.c | need-jansson need-sndfile
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(COMPILE) $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(OUTPUT)
+	$(Q)$(COMPILE) $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(CURL_CFLAGS) $(OUTPUT)
 
 # The assembler includes these files, which the dependency output of the compiler does not know.
-$(B)/app/embedded.o: $(wildcard models/demo/*.json models/demo/*.safetensors models/demo/*.model)
+$(B)/app/embedded.o: app/repos.txt $(wildcard models/demo/*.json models/demo/*.safetensors models/demo/*.model)
 
 # Tests look inside.
-$(TEST_OBJ) $(TEST_COMMON_OBJ) $(FUZZ_OBJ) $(BENCH_OBJ): $(B)/%.o: %.c | need-jansson need-sndfile
+$(TEST_OBJ) $(TEST_COMMON_OBJ) $(HELPER_OBJ) $(FUZZ_OBJ) $(BENCH_OBJ): $(B)/%.o: %.c | need-jansson need-sndfile
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(COMPILE) -Isrc -Iapp -Itests $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(OUTPUT)
@@ -201,7 +211,7 @@ $(B)/app-parts.a: $(APP_PARTS_OBJ)
 	$(call say,AR)
 	$(Q)rm -f $@ && $(AR) rcs $@ $(APP_PARTS_OBJ)
 
-$(TESTS) $(BENCHES): $(B)/%: $(B)/%.o $(TEST_PARTS)
+$(TESTS) $(HELPERS) $(BENCHES): $(B)/%: $(B)/%.o $(TEST_PARTS)
 	$(call say,LD)
 	$(Q)$(CC) $(SANFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(TEST_PARTS) $(APP_LIBS) -ldl
 
@@ -272,6 +282,7 @@ info:
 	@echo "libraries:"
 	@$(call lib_line,jansson,$(HAVE_JANSSON))
 	@$(call lib_line,sndfile,$(HAVE_SNDFILE))
+	@$(call lib_line,libcurl,$(HAVE_CURL))$(if $(HAVE_CURL),,; echo "               (optional: moshi pull; Debian: libcurl4-openssl-dev)")
 	@echo "tools for development:"
 	@$(call tool_line,clang,second compiler and make fuzz)
 	@$(call tool_line,clang-format,make lint checks the format)

@@ -20,6 +20,7 @@ enum {
     EXIT_MODEL = 3,     /* model file missing, damaged or not supported */
     EXIT_DEVICE = 4,    /* device or backend not available */
     EXIT_MEMORY = 5,    /* out of memory */
+    EXIT_NETWORK = 7,   /* what was wanted from the network did not come, or not whole */
     EXIT_INTERNAL = 70, /* a defect of the program */
     EXIT_SIGNAL = 128   /* plus the number of the signal that interrupted: 130 for Ctrl-C */
 };

@@ -154,7 +154,10 @@ static int run(const arguments *args, app_error *err) {
     model_choice choice = model_choose(path ? path : args->positional[0]);
     moshi_model_info *info;
     moshi_error why = {0};
-    int rc = moshi_inspect(&info, choice.path, choice.blobs, choice.n_blobs, &why);
+    int rc = model_locate(&choice, args, err);
+    if (rc != EXIT_OK) return rc;
+    rc = moshi_inspect(&info, choice.path, choice.blobs, choice.n_blobs, &why);
+    model_choice_free(&choice);
     if (rc < 0) return app_fail_library(err, rc, why.text);
     bool all = option_given(args, "tensors");
     rc = EXIT_OK;

@@ -1,4 +1,4 @@
-/* embedded.c - the files of models/demo as bytes of the program.
+/* embedded.c - the files of models/demo, and other data, as bytes of the program.
  *
  * The assembler reads the files, by names relative to the root of the repository, where make runs
  * the compiler. The Makefile lists them as prerequisites of this object, since -MMD does not. */
@@ -32,6 +32,7 @@ EMBED(app_demo_mimi_config, "models/demo/mimi_config.json");
 EMBED(app_demo_model, "models/demo/model.safetensors");
 EMBED(app_demo_mimi, "models/demo/tokenizer-mimi-demo.safetensors");
 EMBED(app_demo_text, "models/demo/tokenizer_spm_demo.model");
+EMBED(app_repos, "app/repos.txt");
 
 #define BLOB(name, symbol) \
     { name, symbol, (size_t)(symbol##_end - symbol) }
@@ -47,4 +48,9 @@ const moshi_blob *embedded_model(void) {
     };
     for (int i = 0; i < EMBEDDED_FILES; i++) files[i] = all[i];
     return files;
+}
+
+/* A zero byte follows every embedded file. */
+const char *embedded_repos(void) {
+    return app_repos;
 }

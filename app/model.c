@@ -3,8 +3,10 @@
 
 #include "embedded.h"
 #include "progress.h"
+#include "pull.h"
 
-#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 int app_fail_library(app_error *err, int code, const char *text) {
     int exit_code = EXIT_INTERNAL;
@@ -36,6 +38,29 @@ model_choice model_choose(const char *path) {
                           .name = "the demo model inside the program"};
 }
 
+int model_locate(model_choice *choice, const arguments *args, app_error *err) {
+    hub_id id;
+    /* What lies there under that name is meant, whatever else the name may be. */
+    if (!choice->path || access(choice->path, F_OK) == 0 || !hub_parse(&id, choice->path))
+        return EXIT_OK;
+    int rc = hub_find(&choice->found, &id, err);
+    if (rc == EXIT_OK && !choice->found && option_given(args, "pull"))
+        rc = pull_repo(&id, NULL, 0, false, &choice->found, err);
+    if (rc != EXIT_OK) return rc;
+    if (!choice->found)
+        return app_fail(err, EXIT_MODEL,
+                        "%s: no such file, and not among the downloaded models; this downloads it: "
+                        "moshi pull %s",
+                        choice->path, choice->path);
+    choice->path = choice->found;
+    return EXIT_OK;
+}
+
+void model_choice_free(model_choice *choice) {
+    free(choice->found);
+    choice->found = NULL;
+}
+
 static const char *choose_device(const arguments *args) {
     return option_given(args, "device") ? option_text(args, "device") : app_env("MOSHI_DEVICE");
 }
@@ -51,6 +76,8 @@ int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_
     model_choice choice = model_choose(option_text(args, "model"));
     progress bar;
     moshi_error why = {0};
+    int rc = model_locate(&choice, args, err);
+    if (rc != EXIT_OK) return rc;
     progress_start(&bar, option_given(args, "quiet"));
     moshi_engine_options options = {
         .model = choice.path,
@@ -62,8 +89,9 @@ int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_
         .progress = on_progress,
         .progress_user = &bar,
     };
-    int rc = moshi_engine_open(out, &options, &why);
+    rc = moshi_engine_open(out, &options, &why);
     progress_clear(&bar);
+    model_choice_free(&choice);
     return rc < 0 ? app_fail_library(err, rc, why.text) : EXIT_OK;
 }
 
@@ -71,12 +99,15 @@ int model_open_codec(moshi_codec **out, const arguments *args, moshi_codec_optio
                      app_error *err) {
     model_choice choice = model_choose(option_text(args, "model"));
     moshi_error why = {0};
+    int rc = model_locate(&choice, args, err);
+    if (rc != EXIT_OK) return rc;
     options.model = choice.path;
     options.blobs = choice.blobs;
     options.n_blobs = choice.n_blobs;
     options.device = choose_device(args);
     options.threads = (int)option_of(args, "threads")->integer;
     if (option_given(args, "exact")) options.flags |= MOSHI_EXACT;
-    int rc = moshi_codec_open(out, &options, &why);
+    rc = moshi_codec_open(out, &options, &why);
+    model_choice_free(&choice);
     return rc < 0 ? app_fail_library(err, rc, why.text) : EXIT_OK;
 }

@@ -7,11 +7,18 @@
 #include "options.h"
 
 /* Rows for the tables of options of verbs that open a model. */
-#define MODEL_OPTION                                                                        \
-    {                                                                                       \
-        .name = "model", .letter = 'm', .kind = OPTION_TEXT, .value = "MODEL",              \
-        .help = "model directory, or checkpoint file with config.json beside it (default: " \
-                "$MOSHI_MODEL, else the demo model inside the program)"                     \
+/* Two rows: which model, and whether it may be downloaded. */
+#define MODEL_OPTION                                                                           \
+    {.name = "model",                                                                          \
+     .letter = 'm',                                                                            \
+     .kind = OPTION_TEXT,                                                                      \
+     .value = "MODEL",                                                                         \
+     .help = "model directory, checkpoint file with config.json beside it, or ORG/NAME as "    \
+             "moshi pull downloads it (default: $MOSHI_MODEL, else the demo model inside the " \
+             "program)"},                                                                      \
+    {                                                                                          \
+        .name = "pull", .kind = OPTION_FLAG,                                                   \
+        .help = "download the model ORG/NAME when it is not there yet"                         \
     }
 #define THREADS_OPTION                                                                 \
     {                                                                                  \
@@ -35,10 +42,15 @@ typedef struct model_choice {
     const moshi_blob *blobs;
     size_t n_blobs;
     const char *name; /* for people */
+    char *found;      /* where `path` is when it was found in the cache of downloads */
 } model_choice;
 
 /* `path` may come from the command line; NULL asks the environment. */
 model_choice model_choose(const char *path);
+/* When the choice is ORG/NAME and no file, find it among the downloads; with --pull, download it.
+ * Never uses the network otherwise. Done by model_open_*(). */
+int model_locate(model_choice *choice, const arguments *args, app_error *err);
+void model_choice_free(model_choice *choice);
 
 /* Open what the options (those above and --quiet) ask for. `flags` are added to what --exact gives.
  */

@@ -29,6 +29,7 @@ missing_to_build() {
     have pkg-config || say "pkg-config|finds libraries"
     have_library jansson.h jansson || say "libjansson-dev|reads JSON: model configurations"
     have_library sndfile.h sndfile || say "libsndfile1-dev|reads and writes audio files"
+    have_library curl/curl.h curl || say "libcurl4-openssl-dev|downloads models"
 }
 
 # What only the tests use. Without these, tests say SKIP.
@@ -41,10 +42,10 @@ missing_to_test() {
 
 other_systems() {
     cat <<'TXT'
-  Fedora   sudo dnf install gcc make pkgconf-pkg-config jansson-devel libsndfile-devel
-  Arch     sudo pacman -S gcc make pkgconf jansson libsndfile
-  Alpine   sudo apk add build-base pkgconf jansson-dev libsndfile-dev
-  macOS    xcode-select --install; brew install pkg-config jansson libsndfile
+  Fedora   sudo dnf install gcc make pkgconf-pkg-config jansson-devel libsndfile-devel libcurl-devel
+  Arch     sudo pacman -S gcc make pkgconf jansson libsndfile curl
+  Alpine   sudo apk add build-base pkgconf jansson-dev libsndfile-dev curl-dev
+  macOS    xcode-select --install; brew install pkg-config jansson libsndfile curl
 For the tests also: clang, clang-format, shellcheck, cppcheck (left out, those checks are skipped).
 TXT
 }
