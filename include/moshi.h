@@ -336,6 +336,38 @@ MOSHI_API int moshi_inspect(moshi_model_info **out, const char *path, const mosh
                             size_t n_blobs, moshi_error *err);
 MOSHI_API void moshi_model_info_free(moshi_model_info *info);
 
+/* ---- conversion --------------------------------------------------------------------------- */
+
+/* What became of one tensor. */
+typedef struct moshi_converted {
+    const char *name;
+    const char *from, *to; /* number formats: "BF16", "Q4_K" */
+    uint64_t count, bytes_in, bytes_out;
+    double error; /* relative RMS error of the numbers read back; -1 unless verify was asked for */
+} moshi_converted;
+
+typedef struct moshi_convert_options {
+    const char
+        *type; /* f32, f16, bf16, q8_0, q6_K, q4_K, q4_0: of the temporal transformer's matrices.
+                  The depth transformer and the output heads get one step finer (q6_K for the
+                  four-bit types, q8_0 for q6_K), vectors f32, the codec stays as it is.
+                  Matrices whose rows are no whole blocks get the next finer type that fits */
+    const char *keep; /* NULL, or "GLOB=TYPE,GLOB=TYPE...": tensors by name, the first match wins */
+    int threads;      /* default: one per physical core */
+    int verify;       /* read the result back and measure every tensor's error */
+    /* Called with done <= total in bytes of input; non-zero cancels, and nothing is left behind. */
+    int (*progress)(void *user, uint64_t done, uint64_t total);
+    void (*report)(void *user, const moshi_converted *tensor);
+    void *user;
+    uintptr_t reserved[8];
+} moshi_convert_options;
+
+/* Read a model (as moshi_engine_options.model, or a codec) and write `out`, a .gguf or .safetensors
+ * file. A .gguf of a whole model carries configuration, tokenizer and codec: it needs nothing
+ * beside it. `out` appears only when it is whole. Memory: a few tensors. */
+MOSHI_API int moshi_convert(const char *in, const char *out, const moshi_convert_options *options,
+                            moshi_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -278,3 +278,25 @@ float mo_tensor_at(const mo_tensor_view *t, uint64_t i) {
     mo_tensor_read(t, i, 1, &value);
     return value;
 }
+
+int mo_checkpoint_split(mo_checkpoint *ck, const char *prefix, mo_checkpoint *out,
+                        moshi_error *err) {
+    size_t skip = strlen(prefix), first = 0, n = 0;
+    memset(out, 0, sizeof *out);
+    while (first < ck->n_tensors && strncmp(ck->tensors[first].name, prefix, skip) != 0) first++;
+    while (first + n < ck->n_tensors && !strncmp(ck->tensors[first + n].name, prefix, skip)) n++;
+    int rc = mo_file_borrow(&out->file, ck->file.data, ck->file.size, ck->file.name, err);
+    if (rc < 0) return rc;
+    out->tensors = mo_calloc(n + 1, sizeof *out->tensors);
+    if (!out->tensors) {
+        mo_file_close(&out->file);
+        return mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", ck->file.name);
+    }
+    memcpy(out->tensors, ck->tensors + first, n * sizeof *out->tensors);
+    for (size_t i = 0; i < n; i++) out->tensors[i].name += skip;
+    out->n_tensors = n;
+    memmove(ck->tensors + first, ck->tensors + first + n,
+            (ck->n_tensors - first - n) * sizeof *ck->tensors);
+    ck->n_tensors -= n;
+    return 0;
+}

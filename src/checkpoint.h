@@ -78,6 +78,10 @@ typedef struct mo_checkpoint {
  * over: it is closed with the checkpoint, and also on failure. */
 int mo_checkpoint_open(mo_checkpoint *out, mo_file *file, moshi_error *err);
 void mo_checkpoint_close(mo_checkpoint *ck);
+/* Move the tensors whose names begin with `prefix` to `out`, without it. `out` borrows names and
+ * data of `ck`: close both, and use neither after either is closed. */
+int mo_checkpoint_split(mo_checkpoint *ck, const char *prefix, mo_checkpoint *out,
+                        moshi_error *err);
 /* NULL when there is no tensor of that name. */
 const mo_tensor_view *mo_checkpoint_find(const mo_checkpoint *ck, const char *name);
 

@@ -1,6 +1,8 @@
 /* files.c - from a directory, a checkpoint or blobs to the files of a model. */
 #include "files.h"
 
+#include "gguf.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,37 +83,34 @@ static int open_checkpoint(const source *s, const char *name, const char *role, 
 }
 
 /* The codec's sizes; the official ones when no configuration is named. */
-static int read_mimi_config(const source *s, const char *name, mo_mimi_config *out,
+static int read_mimi_config(const source *s, const char *name, mo_model_files *out,
                             moshi_error *err) {
     if (!name[0]) {
-        mo_mimi_config_official(out);
+        mo_mimi_config_official(&out->mimi);
         return 0;
     }
-    mo_file file;
+    mo_file *file = &out->mimi_config;
     int rc = open_file(s, name, "the codec's configuration", "mimi_config_name in config.json",
-                       &file, err);
+                       file, err);
     if (rc < 0) return rc;
-    rc = mo_mimi_config_parse(out, (const char *)file.data, file.size, file.name, err);
-    mo_file_close(&file);
-    return rc;
+    return mo_mimi_config_parse(&out->mimi, (const char *)file->data, file->size, file->name, err);
 }
 
-static int open_text(const source *s, const char *name, mo_text *out, moshi_error *err) {
-    mo_file file;
+static int open_text(const source *s, const char *name, mo_model_files *out, moshi_error *err) {
+    mo_file *file = &out->tokenizer;
     int rc = open_file(s, name[0] ? name : DEFAULT_TOKENIZER, "the text tokenizer",
                        name[0] ? "tokenizer_name in config.json"
                                : "the usual name, as config.json has no tokenizer_name",
-                       &file, err);
-    if (rc < 0) return rc;
-    rc = mo_text_parse(out, file.data, file.size, file.name, err);
-    mo_file_close(&file);
+                       file, err);
+    if (rc == 0) rc = mo_text_parse(&out->text, file->data, file->size, file->name, err);
+    out->has_text = rc == 0;
     return rc;
 }
 
 /* The codec of a model whose config.json (read into out->lm) is a language model's. */
 static int open_models_mimi(const source *s, mo_model_files *out, moshi_error *err) {
     const char *name = out->lm.mimi_name;
-    int rc = read_mimi_config(s, out->lm.mimi_config_name, &out->mimi, err);
+    int rc = read_mimi_config(s, out->lm.mimi_config_name, out, err);
     if (rc == 0)
         rc = open_checkpoint(s, name[0] ? name : DEFAULT_MIMI, "the Mimi codec's weights",
                              name[0] ? "mimi_name in config.json"
@@ -143,7 +142,7 @@ static int open_named_mimi(const source *s, const char *checkpoint, mo_model_fil
         return open_models_mimi(s, out, err);
     }
     bool named = out->lm.mimi_name[0] && same_file_name(out->lm.mimi_name, checkpoint);
-    rc = read_mimi_config(s, named ? out->lm.mimi_config_name : "", &out->mimi, err);
+    rc = read_mimi_config(s, named ? out->lm.mimi_config_name : "", out, err);
     out->has_mimi = rc == 0;
     return rc;
 }
@@ -198,16 +197,13 @@ static int open_language_model(const source *s, const char *checkpoint, const mo
     if (rc == 0 && want & MO_WANT_MIMI)
         rc = checkpoint && want == MO_WANT_MIMI ? open_named_mimi(s, checkpoint, out, err)
                                                 : open_models_mimi(s, out, err);
-    if (rc == 0 && want & MO_WANT_TEXT) {
-        rc = open_text(s, out->lm.tokenizer_name, &out->text, err);
-        out->has_text = rc == 0;
-    }
+    if (rc == 0 && want & MO_WANT_TEXT) rc = open_text(s, out->lm.tokenizer_name, out, err);
     return rc;
 }
 
 static int open_from(const source *s, const char *checkpoint, int want, mo_model_files *out,
                      moshi_error *err) {
-    mo_file config;
+    mo_file *config = &out->config;
     if (checkpoint && want == MO_WANT_MIMI) {
         int found = has_file(s, CONFIG, err);
         if (found < 0) return found;
@@ -215,18 +211,83 @@ static int open_from(const source *s, const char *checkpoint, int want, mo_model
     }
     int rc = open_file(s, CONFIG, "the model's configuration",
                        checkpoint ? "beside the checkpoint" : "a model's directory holds one",
-                       &config, err);
+                       config, err);
     if (rc < 0) return rc;
-    int is_mimi = mo_config_is_mimi((const char *)config.data, config.size);
-    if (is_mimi < 0) {
-        rc = mo_fail(err, is_mimi, "%s: out of memory", config.name);
-    } else if (is_mimi) {
-        rc = open_codec_only(s, checkpoint, &config, want, out, err);
-    } else {
-        rc = open_language_model(s, checkpoint, &config, want, out, err);
-    }
-    mo_file_close(&config);
+    int is_mimi = mo_config_is_mimi((const char *)config->data, config->size);
+    if (is_mimi < 0) return mo_fail(err, is_mimi, "%s: out of memory", config->name);
+    if (is_mimi) return open_codec_only(s, checkpoint, config, want, out, err);
+    return open_language_model(s, checkpoint, config, want, out, err);
+}
+
+/* ---- one file that is a whole model ---------------------------------------------------------- */
+
+/* A value of the metadata as a file. Absent: *out stays empty. */
+static int borrow_value(const mo_checkpoint *ck, const char *key, mo_file *out, moshi_error *err) {
+    const mo_gguf_value *v = mo_gguf_find(ck, key);
+    bool bytes =
+        v && (v->type == MO_GGUF_STRING || (v->type == MO_GGUF_ARRAY && v->element == MO_GGUF_U8));
+    if (!v) return 0;
+    if (!bytes)
+        return mo_fail(err, MOSHI_EMODEL, "%s: metadata '%s': wanted a string or bytes",
+                       ck->file.name, key);
+    char *name = mo_format("%s: %s", ck->file.name, key);
+    if (!name) return mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", ck->file.name);
+    int rc = mo_file_borrow(out, v->data, (size_t)v->count, name, err);
+    free(name);
     return rc;
+}
+
+/* Parts of a checkpoint that carries its configuration, in out->lm_file. */
+static int open_carried(int want, mo_model_files *out, moshi_error *err) {
+    mo_checkpoint *ck = &out->lm_file;
+    int rc = borrow_value(ck, MO_KEY_CONFIG, &out->config, err);
+    if (rc == 0) rc = borrow_value(ck, MO_KEY_MIMI_CONFIG, &out->mimi_config, err);
+    if (rc == 0) rc = borrow_value(ck, MO_KEY_TOKENIZER, &out->tokenizer, err);
+    if (rc == 0) rc = mo_checkpoint_split(ck, MO_MIMI_PREFIX, &out->mimi_file, err);
+    if (rc < 0) return rc;
+    const mo_file *c = &out->config, *m = &out->mimi_config, *t = &out->tokenizer;
+    if (want & MO_WANT_LM) {
+        rc = mo_lm_config_parse(&out->lm, (const char *)c->data, c->size, c->name, err);
+        out->has_lm = rc == 0;
+    }
+    if (rc == 0 && want & MO_WANT_MIMI) {
+        if (out->mimi_file.n_tensors == 0)
+            return mo_fail(err, MOSHI_EMODEL,
+                           "%s: wanted the codec's tensors ('%s...'), found none", ck->file.name,
+                           MO_MIMI_PREFIX);
+        mo_mimi_config_official(&out->mimi);
+        if (m->data)
+            rc = mo_mimi_config_parse(&out->mimi, (const char *)m->data, m->size, m->name, err);
+        out->has_mimi = rc == 0;
+    }
+    if (rc == 0 && want & MO_WANT_TEXT) {
+        if (!t->data)
+            return mo_fail(err, MOSHI_EMODEL, "%s: wanted the text tokenizer in '%s', found none",
+                           ck->file.name, MO_KEY_TOKENIZER);
+        rc = mo_text_parse(&out->text, t->data, t->size, t->name, err);
+        out->has_text = rc == 0;
+    }
+    return rc;
+}
+
+/* 1 when `path` is such a file (then *out holds it, opened or failed in *rc), else 0. */
+static int try_carried(const char *path, int want, mo_model_files *out, int *rc, moshi_error *err) {
+    mo_file file;
+    moshi_error ignored;
+    if (mo_file_map(&file, path, path, &ignored) < 0) return 0;
+    bool gguf = file.size >= 4 && memcmp(file.data, "GGUF", 4) == 0;
+    if (!gguf) {
+        mo_file_close(&file);
+        return 0;
+    }
+    *rc = mo_checkpoint_open(&out->lm_file, &file, err);
+    if (*rc < 0) return 1;
+    if (!mo_gguf_find(&out->lm_file, MO_KEY_CONFIG)) {
+        mo_checkpoint_close(&out->lm_file);
+        return 0;
+    }
+    *rc = open_carried(want, out, err);
+    return 1;
 }
 
 /* Split "dir/file" and open; `path` is known to be there. */
@@ -234,6 +295,8 @@ static int open_path(const char *path, bool is_dir, int want, mo_model_files *ou
                      moshi_error *err) {
     source s = {.dir = path};
     if (is_dir) return open_from(&s, NULL, want, out, err);
+    int carried;
+    if (try_carried(path, want, out, &carried, err)) return carried;
     char *dir = mo_format("%s", path);
     if (!dir) return mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", path);
     char *slash = strrchr(dir, '/');
@@ -278,5 +341,8 @@ void mo_model_files_close(mo_model_files *files) {
     mo_checkpoint_close(&files->lm_file);
     mo_checkpoint_close(&files->mimi_file);
     mo_text_free(&files->text);
+    mo_file_close(&files->config);
+    mo_file_close(&files->mimi_config);
+    mo_file_close(&files->tokenizer);
     memset(files, 0, sizeof *files);
 }

@@ -7,6 +7,13 @@
 #include "config.h"
 #include "text.h"
 
+/* Metadata of a GGUF file that is a whole model: its other files as they were (strings; bytes for
+ * the tokenizer). The codec's tensors are in it too, their names behind this prefix. */
+#define MO_KEY_CONFIG      "moshi.config_json"
+#define MO_KEY_MIMI_CONFIG "moshi.mimi_config_json"
+#define MO_KEY_TOKENIZER   "moshi.tokenizer"
+#define MO_MIMI_PREFIX     "mimi."
+
 /* What a caller may need; files that are not asked for are not opened. */
 enum { MO_WANT_LM = 1, MO_WANT_MIMI = 2, MO_WANT_TEXT = 4 };
 
@@ -18,6 +25,8 @@ typedef struct mo_model_files {
     mo_mimi_config mimi;
     mo_checkpoint lm_file, mimi_file;
     mo_text text;
+    /* what lm, mimi and text were read from; data NULL when there was no such file */
+    mo_file config, mimi_config, tokenizer;
 } mo_model_files;
 
 /* Open what `want` asks for.
@@ -26,6 +35,7 @@ typedef struct mo_model_files {
  *   path = file: the checkpoint itself with config.json beside it (its own name wins over
  *          moshi_name); for MO_WANT_MIMI alone also a Mimi file: with Mimi's config.json beside it,
  *          or of the official sizes.
+ *          A GGUF file that carries its own configuration needs nothing beside it.
  *   blobs: as a directory, names matched after dropping a leading "./".
  * Missing pieces that were asked for are errors that say which file was looked for and where. */
 int mo_model_files_open(mo_model_files *out, const char *path, const moshi_blob *blobs,
