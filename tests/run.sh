@@ -25,8 +25,8 @@ launcher() {
 # One test: its output goes to a log, its verdict line to a file beside it, and what a reader wants
 # to see to stdout in one piece, because several tests run at the same time.
 run_one() {
-    build=$1 name=$2
-    log=$build/log/$name.log
+    build=$1 logs=$2 name=$3
+    log=$logs/$name.log
     started=$(date +%s)
     if [ -f "tests/$name.sh" ]; then
         # shellcheck disable=SC2046 # the launcher is words
@@ -50,35 +50,39 @@ run_one() {
         line="${line%% passed*} passed, 1 failed, ${line##*, }"
         echo "$name: FAIL $ended although nothing failed" >>"$log"
     fi
-    echo "$line" >"$build/log/$name.verdict"
+    echo "$line" >"$logs/$name.verdict"
     {
         printf '  %-22s %s  (%d s)\n' "$name" "$line" "$seconds"
         case $line in
         *" 0 failed, "*) grep '^SKIP' "$log" | sed 's/^/      /' | head -n 20 ;;
         *) tail -n 60 "$log" | sed 's/^/      /' ;;
         esac
-    } >"$build/log/$name.report"
-    cat "$build/log/$name.report"
+    } >"$logs/$name.report"
+    cat "$logs/$name.report"
 }
 
 if [ "$1" = --one ]; then
-    run_one "$2" "$3"
+    run_one "$2" "$3" "$4"
     exit 0
 fi
 
 build=$1
 shift
-rm -rf "$build/log"
-mkdir -p "$build/log"
+# One directory per run, so that two runs of one build do not disturb each other.
+logs=$build/log/$$
+for old in "$build"/log/*; do
+    kill -0 "$(basename "$old")" 2>/dev/null || rm -rf "$old"
+done
+mkdir -p "$logs"
 names=$(for test in "$@"; do basename "$test" | sed 's/\.[a-z]*$//'; done)
 echo "running $(echo "$names" | wc -w | tr -d ' ') tests in $build"
-echo "$names" | xargs -P "${JOBS:-$(cores)}" -n 1 sh "$0" --one "$build"
-failing=$(grep -L ' 0 failed, ' "$build"/log/*.verdict | sed 's|.*/||; s|\.verdict$||')
+echo "$names" | xargs -P "${JOBS:-$(cores)}" -n 1 sh "$0" --one "$build" "$logs"
+failing=$(grep -L ' 0 failed, ' "$logs"/*.verdict | sed 's|.*/||; s|\.verdict$||')
 if [ -n "$failing" ]; then
     echo "failing: $(echo "$failing" | tr '\n' ' ')"
-    echo "full output in $build/log"
+    echo "full output in $logs"
 fi
-cat "$build"/log/*.verdict | awk -v wanted="$(echo "$names" | wc -w)" '
+cat "$logs"/*.verdict | awk -v wanted="$(echo "$names" | wc -w)" '
     { passed += $1; failed += $3; skipped += $5 }
     END {
         if (NR != wanted) failed += wanted - NR # a test that left nothing behind
