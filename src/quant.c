@@ -78,6 +78,15 @@ static float limited(const float *x, size_t n, float limit, float *out) {
     return largest;
 }
 
+/* Sum of a[i] * b[i] over n, a multiple of 8: eight sums side by side, which compilers turn into
+ * vectors where one sum in order must stay slow. */
+static inline float dot(const float *a, const float *b, int n) {
+    float s[8] = {0};
+    for (int i = 0; i < n; i += 8)
+        for (int k = 0; k < 8; k++) s[k] += a[i + k] * b[i + k];
+    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
+}
+
 /* ---- plain floats -------------------------------------------------------------------------- */
 
 static void quantise_f32(const float *x, void *out, size_t n) {
@@ -194,30 +203,55 @@ typedef struct line {
     float scale, minimum;
 } line;
 
-static float line_error(line f, const float *x, const float *weight, const uint8_t *q) {
-    float sum = 0;
+/* A group to fit lines to. */
+typedef struct group {
+    const float *x;
+    float low, range;
+    float weight[GROUP]; /* errors of large numbers count more */
+    float w, wx;         /* sums of weight and of weight * x */
+} group;
+
+static void group_begin(group *g, const float *x) {
+    float low = 0, high = x[0], spread = sqrtf(dot(x, x, GROUP) / GROUP);
+    g->w = 0;
     for (int i = 0; i < GROUP; i++) {
-        float e = f.scale * (float)q[i] - f.minimum - x[i];
-        sum += weight[i] * e * e;
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+        g->weight[i] = spread + fabsf(x[i]);
+        g->w += g->weight[i];
     }
-    return sum;
+    g->x = x;
+    g->low = low;
+    g->range = high - low;
+    g->wx = dot(g->weight, x, GROUP);
+}
+
+/* The q next to (x - low) * inverse, which is never negative. */
+static void group_round(const group *g, float inverse, float top, float *q) {
+    for (int i = 0; i < GROUP; i++) {
+        float v = (float)(int)((g->x[i] - g->low) * inverse + 0.5f);
+        q[i] = v < top ? v : top;
+    }
+}
+
+static float line_error(line f, const group *g, const float *q) {
+    float error[GROUP], weighted[GROUP];
+    for (int i = 0; i < GROUP; i++) {
+        error[i] = f.scale * q[i] - f.minimum - g->x[i];
+        weighted[i] = g->weight[i] * error[i];
+    }
+    return dot(weighted, error, GROUP);
 }
 
 /* Least squares for fixed q; false when all q are the same. */
-static bool line_solve(line *f, const float *x, const float *weight, const uint8_t *q) {
-    float w = 0, wx = 0, wq = 0, wqq = 0, wxq = 0;
-    for (int i = 0; i < GROUP; i++) {
-        float wi = weight[i], qi = (float)q[i];
-        w += wi;
-        wx += wi * x[i];
-        wq += wi * qi;
-        wqq += wi * qi * qi;
-        wxq += wi * x[i] * qi;
-    }
-    float determinant = w * wqq - wq * wq;
+static bool line_solve(line *f, const group *g, const float *q) {
+    float weighted[GROUP];
+    for (int i = 0; i < GROUP; i++) weighted[i] = g->weight[i] * q[i];
+    float wq = dot(g->weight, q, GROUP), wqq = dot(weighted, q, GROUP);
+    float wxq = dot(weighted, g->x, GROUP), determinant = g->w * wqq - wq * wq;
     if (!(determinant > 0)) return false;
-    f->scale = (w * wxq - wx * wq) / determinant;
-    f->minimum = (wq * wxq - wqq * wx) / determinant;
+    f->scale = (g->w * wxq - g->wx * wq) / determinant;
+    f->minimum = (wq * wxq - wqq * g->wx) / determinant;
     if (f->minimum < 0) { /* no block can say that: the best line through zero */
         f->minimum = 0;
         f->scale = wxq / wqq;
@@ -225,33 +259,25 @@ static bool line_solve(line *f, const float *x, const float *weight, const uint8
     return f->scale > 0;
 }
 
-/* The line that loses least, with errors of large numbers counting more: starting points a little
- * apart from the plain min-max line lead to different roundings, each of which has its own best
- * line. `top` is the largest q. */
-static line line_fit(const float *x, int top) {
-    float weight[GROUP], low = 0, high = x[0], square = 0;
-    for (int i = 0; i < GROUP; i++) {
-        low = fminf(low, x[i]);
-        high = fmaxf(high, x[i]);
-        square += x[i] * x[i];
-    }
-    float spread = sqrtf(square / GROUP);
-    for (int i = 0; i < GROUP; i++) weight[i] = spread + fabsf(x[i]);
-    line best = {(high - low) / (float)top, -low};
+/* The line that loses least: starting points a little apart from the plain min-max line lead to
+ * different roundings, each of which has its own best line. `top` is the largest q. */
+static line line_fit(const float *x, float top) {
+    group g;
+    float q[GROUP];
+    group_begin(&g, x);
     /* Far below the smallest scale a block can hold: spares the divisions below. */
-    if (!(high - low > 1e-20f)) return (line){0, -low};
-    float best_error = INFINITY;
-    for (int step = -1; step <= 20; step++) {
-        uint8_t q[GROUP];
-        float start = step < 0 ? (float)top : (float)top - 1 + 0.1f * (float)step;
-        float inverse = start / (high - low);
-        for (int i = 0; i < GROUP; i++) q[i] = (uint8_t)nearest((x[i] - low) * inverse, 0, top);
-        line f = best;
-        if (step >= 0 && !line_solve(&f, x, weight, q)) continue;
-        float error = line_error(f, x, weight, q);
-        if (error < best_error) {
+    if (!(g.range > 1e-20f)) return (line){0, -g.low};
+    line best = {g.range / top, -g.low};
+    group_round(&g, top / g.range, top, q);
+    float least = line_error(best, &g, q);
+    for (int step = 0; step <= 20; step++) {
+        line f;
+        group_round(&g, (top - 1 + 0.1f * (float)step) / g.range, top, q);
+        if (!line_solve(&f, &g, q)) continue;
+        float error = line_error(f, &g, q);
+        if (error < least) {
             best = f;
-            best_error = error;
+            least = error;
         }
     }
     return best;
@@ -334,22 +360,28 @@ static void dequantise_q5_k(const void *restrict in, float *restrict x, size_t n
  * fixed q the best scale is sum(w x q) / sum(w q q), and the larger sum(w x q)^2 / sum(w q q), the
  * less is lost. */
 static float fine_scale(const float *x) {
-    float largest = 0, best = 0, gain = 0;
+    float largest = 0, gain = 0, best = 0, r[FINE], w[FINE], wr[FINE], q[FINE], wq[FINE];
     for (int i = 0; i < FINE; i++)
         if (fabsf(x[i]) > fabsf(largest)) largest = x[i];
-    if (!(fabsf(largest) > 1e-15f)) return 0; /* below any scale, and x^4 must not vanish */
+    if (!(fabsf(largest) > 1e-15f)) return 0; /* far below the smallest scale */
+    for (int i = 0; i < FINE; i++) { /* relative numbers: powers of plain ones may overflow */
+        r[i] = x[i] / largest;
+        w[i] = r[i] * r[i];
+        wr[i] = w[i] * r[i];
+    }
     for (int step = -9; step <= 9; step++) {
-        float inverse = -(32 + 0.1f * (float)step) / largest, wxq = 0, wqq = 0;
+        float steps = -(32 + 0.1f * (float)step);
         for (int i = 0; i < FINE; i++) {
-            float q = (float)nearest(x[i] * inverse, -32, 31);
-            /* relative to the largest: the fourth power of a plain one may overflow */
-            float r = x[i] / largest;
-            wxq += r * r * r * q;
-            wqq += r * r * q * q;
+            float v = r[i] * steps;
+            v = (float)(int)(v < 0 ? v - 0.5f : v + 0.5f);
+            v = v > -32 ? v : -32;
+            q[i] = v < 31 ? v : 31;
+            wq[i] = w[i] * q[i];
         }
-        if (wqq > 0 && wxq * wxq > gain * wqq) {
-            gain = wxq * wxq / wqq;
-            best = largest * (wxq / wqq);
+        float wrq = dot(wr, q, FINE), wqq = dot(wq, q, FINE);
+        if (wqq > 0 && wrq * wrq > gain * wqq) {
+            gain = wrq * wrq / wqq;
+            best = largest * (wrq / wqq);
         }
     }
     return best;
