@@ -458,6 +458,7 @@ static const option_spec SPECS[] = {
     THREADS_OPTION,
     DEVICE_OPTION,
     EXACT_OPTION,
+    LORA_OPTION,
     {.name = "exact-mask",
      .kind = OPTION_FLAG,
      .help = "let the codec see its whole context; the reference loses the oldest step of it"},

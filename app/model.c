@@ -5,7 +5,9 @@
 #include "progress.h"
 #include "pull.h"
 
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 int app_fail_library(app_error *err, int code, const char *text) {
@@ -72,14 +74,54 @@ static int on_progress(void *user, uint64_t done, uint64_t total) {
     return 0;
 }
 
+enum { LORAS_MAX = 16 };
+
+/* "FILE[:SCALE],FILE[:SCALE]" -> list; *text is the copy the paths point into. */
+static int parse_loras(const char *given, char **text, moshi_lora *list, size_t *n,
+                       app_error *err) {
+    *n = 0;
+    *text = given ? strdup(given) : NULL;
+    if (given && !*text) return app_no_memory(err);
+    for (char *p = *text, *next; p; p = next) {
+        next = strchr(p, ',');
+        if (next) *next++ = 0;
+        if (*n == LORAS_MAX)
+            return app_fail(err, EXIT_USAGE, "--lora: wanted at most %d adapters", LORAS_MAX);
+        moshi_lora *l = &list[(*n)++];
+        *l = (moshi_lora){.path = p};
+        char *colon = strrchr(p, ':'), *end;
+        if (colon && colon[1]) {
+            float scale = strtof(colon + 1, &end);
+            if (*end == 0) { /* else the colon is part of the name */
+                if (!isfinite(scale) || scale == 0)
+                    return app_fail(err, EXIT_USAGE,
+                                    "--lora: scale: wanted a number but 0, found '%s'", colon + 1);
+                l->scale = scale;
+                *colon = 0;
+            }
+        }
+        if (!*p) return app_fail(err, EXIT_USAGE, "--lora: wanted FILE[:SCALE], found nothing");
+    }
+    return EXIT_OK;
+}
+
 int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_error *err) {
     model_choice choice = model_choose(option_text(args, "model"));
     progress bar;
     moshi_error why = {0};
-    int rc = model_locate(&choice, args, err);
-    if (rc != EXIT_OK) return rc;
+    moshi_lora loras[LORAS_MAX];
+    size_t n_loras;
+    char *lora_text;
+    int rc = parse_loras(option_text(args, "lora"), &lora_text, loras, &n_loras, err);
+    if (rc == EXIT_OK) rc = model_locate(&choice, args, err);
+    if (rc != EXIT_OK) {
+        free(lora_text);
+        return rc;
+    }
     progress_start(&bar, option_given(args, "quiet"));
     moshi_engine_options options = {
+        .loras = loras,
+        .n_loras = n_loras,
         .model = choice.path,
         .blobs = choice.blobs,
         .n_blobs = choice.n_blobs,
@@ -92,6 +134,7 @@ int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_
     rc = moshi_engine_open(out, &options, &why);
     progress_clear(&bar);
     model_choice_free(&choice);
+    free(lora_text);
     return rc < 0 ? app_fail_library(err, rc, why.text) : EXIT_OK;
 }
 

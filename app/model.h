@@ -36,6 +36,12 @@
         .help = "float32 arithmetic throughout: the yardstick of the faster paths" \
     }
 
+#define LORA_OPTION                                                             \
+    {                                                                           \
+        .name = "lora", .kind = OPTION_TEXT, .value = "FILE[:SCALE],...",       \
+        .help = "low-rank adapters to add to the model (SCALE: 2 unless given)" \
+    }
+
 /* What the user chose: a path, or the embedded files. */
 typedef struct model_choice {
     const char *path; /* NULL: the embedded model */

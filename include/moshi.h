@@ -103,15 +103,23 @@ enum {
     MOSHI_NO_CODEC = 4    /* load the language model only; sessions take and give tokens */
 };
 
+/* A low-rank adapter to add to the weights while they are loaded. */
+typedef struct moshi_lora {
+    const char *path; /* safetensors file of lora_A / lora_B pairs */
+    float scale;      /* 0: 2.0, the reference's default */
+} moshi_lora;
+
 typedef struct moshi_engine_options {
     const char
         *model; /* directory, checkpoint file with config.json beside it; or NULL with blobs */
     const moshi_blob *blobs; /* the model's files in memory, instead of `model` */
     size_t n_blobs;
-    const char *device; /* NULL or "cpu" */
-    int sessions;       /* slots, 1..1024; default 1 */
-    int threads;        /* default: one per physical core; 1..256 */
-    int flags;          /* MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_NO_CODEC */
+    const char *device;      /* NULL or "cpu" */
+    int sessions;            /* slots, 1..1024; default 1 */
+    int threads;             /* default: one per physical core; 1..256 */
+    int flags;               /* MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_NO_CODEC */
+    const moshi_lora *loras; /* adapters, added in order */
+    size_t n_loras;
     /* Called now and then while weights load, with done <= total in bytes. Non-zero cancels. */
     int (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;

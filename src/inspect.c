@@ -58,7 +58,7 @@ static const mo_backend_ops check_ops = {.name = "check",
 static int dry_run(const mo_model_files *f, uint64_t *parameters, moshi_error *err) {
     check_backend be = {.base = {.ops = &check_ops}};
     mo_model m;
-    int rc = f->has_lm ? mo_model_load(&m, f, &be.base, NULL, err)
+    int rc = f->has_lm ? mo_model_load(&m, f, &be.base, NULL, NULL, err)
                        : mo_model_load_codec(&m, f, &be.base, f->mimi.codebooks, err);
     *parameters = m.weights.parameters;
     mo_model_free(&m);

@@ -44,7 +44,8 @@ static int load_lm(mo_model *m, const mo_model_files *f, mo_loader *ld, moshi_er
     int rc = mo_loader_begin(ld, &m->weights, &f->lm_file, err);
     if (rc < 0) return rc;
     mo_lm_load(&m->lm, &f->lm, ld);
-    return mo_loader_finish(ld);
+    rc = mo_loader_finish(ld);
+    return rc == 0 && ld->loras ? mo_loras_check_used(ld->loras, err) : rc;
 }
 
 static int load_mimi(mo_model *m, const mo_model_files *f, int codebooks, bool encoder,
@@ -55,13 +56,13 @@ static int load_mimi(mo_model *m, const mo_model_files *f, int codebooks, bool e
     return mo_loader_finish(ld);
 }
 
-int mo_model_load(mo_model *m, const mo_model_files *f, mo_backend *be, const mo_progress *progress,
-                  moshi_error *err) {
+int mo_model_load(mo_model *m, const mo_model_files *f, mo_backend *be, mo_loras *loras,
+                  const mo_progress *progress, moshi_error *err) {
     memset(m, 0, sizeof *m);
     mo_weights_open(&m->weights, be);
     int rc = pieces_check(f, err);
     if (rc < 0) return rc;
-    mo_loader ld = {.total = checkpoint_bytes(&f->lm_file)};
+    mo_loader ld = {.total = checkpoint_bytes(&f->lm_file), .loras = loras};
     if (f->has_mimi) ld.total += checkpoint_bytes(&f->mimi_file);
     if (progress) {
         ld.progress = progress->fn;

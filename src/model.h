@@ -17,8 +17,9 @@ typedef struct mo_progress {
     void *user;
 } mo_progress;
 
-/* Check and load what `files` holds onto a backend. On failure *m can still be freed. */
-int mo_model_load(mo_model *m, const mo_model_files *files, mo_backend *be,
+/* Check and load what `files` holds onto a backend, with adapters (may be NULL) added to the
+ * language model. On failure *m can still be freed. */
+int mo_model_load(mo_model *m, const mo_model_files *files, mo_backend *be, mo_loras *loras,
                   const mo_progress *progress, moshi_error *err);
 /* Load a codec alone with its first `codebooks` codebooks. */
 int mo_model_load_codec(mo_model *m, const mo_model_files *files, mo_backend *be, int codebooks,

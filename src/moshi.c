@@ -109,7 +109,10 @@ static int open_with_files(moshi_engine *e, mo_model_files *f, const moshi_engin
     mo_progress progress = {o->progress, o->progress_user};
     e->has_codec = f->has_mimi;
     e->has_decoder = e->has_codec && f->lm.dep_q > 0;
-    int rc = mo_model_load(&e->model, f, e->be, &progress, err);
+    mo_loras loras;
+    int rc = mo_loras_open(&loras, o->loras, o->n_loras, err);
+    if (rc == 0) rc = mo_model_load(&e->model, f, e->be, &loras, &progress, err);
+    mo_loras_close(&loras);
     if (rc < 0) return rc;
     mo_model_describe(f, &e->info);
     e->info.model_type = mo_format("%s", e->info.model_type);

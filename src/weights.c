@@ -298,48 +298,70 @@ static void use(mo_loader *ld, const mo_tensor_view *t) {
     if (t) ld->used[t - ld->ck->tensors] = 1;
 }
 
-/* Rows first .. first + n - 1 of a matrix of numbers that need unpacking. */
-static const mo_weight *load_packed(mo_loader *ld, const mo_tensor_view *t, mo_layout layout,
-                                    int64_t rows, int64_t cols, int64_t first, int64_t n) {
+/* Numbers of a matrix that has to be unpacked or changed before it is uploaded. */
+static bool read_rows(mo_loader *ld, const mo_tensor_view *t, const mo_lora_target *m, float *v) {
     mo_packed p;
-    if (mo_packed_open(&p, ld->ck, t, rows, cols, ld->err) < 0) {
-        ld->failed = MOSHI_EMODEL;
-        return NULL;
-    }
-    float *v = mo_calloc((size_t)n * (size_t)cols, sizeof *v);
-    if (!v) {
-        loader_nomem(ld);
-        return NULL;
-    }
-    mo_packed_read(&p, first, n, v);
-    mo_tensor_view plain = {.dtype = MO_F32, .ndim = 2, .shape = {n, cols}, .data = v};
-    plain.count = (uint64_t)(n * cols);
-    const char *problem = mo_tensor_problem(&plain);
-    const mo_weight *w = NULL;
-    if (!problem || fail_problem(ld, t->name, problem)) {
+    int rc = mo_packed_open(&p, ld->ck, t, m->rows, m->cols, ld->err);
+    if (rc == 0) {
+        mo_packed_read(&p, m->first, m->n, v);
+        mo_tensor_view plain = {.dtype = MO_F32, .ndim = 2, .shape = {m->n, m->cols}, .data = v};
+        plain.count = (uint64_t)(m->n * m->cols);
+        const char *problem = mo_tensor_problem(&plain);
+        if (problem) return fail_problem(ld, t->name, problem);
         if (!ld->used[t - ld->ck->tensors]) {
-            ld->pool->parameters += (uint64_t)rows * (uint64_t)cols;
+            ld->pool->parameters += (uint64_t)m->rows * (uint64_t)m->cols;
             progress(ld, t->bytes);
         }
         use(ld, t);
         use(ld, p.scales);
         use(ld, p.biases);
-        w = mo_load_const(ld, layout, n, cols, v);
     }
+    if (rc == 0 && ld->loras) rc = mo_loras_apply(ld->loras, m, v, ld->err);
+    if (rc < 0) ld->failed = rc;
+    return !ld->failed;
+}
+
+/* 16-bit weights stay 16-bit when an adapter was added, as when the reference fuses one. */
+static const mo_weight *upload_rows(mo_loader *ld, const mo_tensor_view *t, mo_layout layout,
+                                    const mo_lora_target *m, float *v) {
+    if (t->dtype != MO_BF16 && t->dtype != MO_F16)
+        return mo_load_const(ld, layout, m->n, m->cols, v);
+    size_t n = (size_t)(m->n * m->cols);
+    uint16_t *half = mo_calloc(n, sizeof *half);
+    if (!half) {
+        loader_nomem(ld);
+        return NULL;
+    }
+    mo_quant_of(t->dtype)->quantise(v, half, n);
+    const mo_weight *w = pool_add(ld, &(mo_matrix){t->dtype, m->n, m->cols, half}, layout);
+    free(half);
+    return w;
+}
+
+static const mo_weight *load_changed(mo_loader *ld, const mo_tensor_view *t, mo_layout layout,
+                                     const mo_lora_target *m) {
+    float *v = mo_calloc((size_t)m->n * (size_t)m->cols, sizeof *v);
+    if (!v) {
+        loader_nomem(ld);
+        return NULL;
+    }
+    const mo_weight *w = NULL;
+    if (read_rows(ld, t, m, v)) w = upload_rows(ld, t, layout, m, v);
     free(v);
     return w;
 }
 
-/* The same of a matrix in any form. */
-static const mo_weight *load_rows(mo_loader *ld, const char *name, mo_layout layout, int64_t rows,
-                                  int64_t cols, int64_t first, int64_t n) {
+/* Rows of a matrix in any form. */
+static const mo_weight *load_rows(mo_loader *ld, mo_layout layout, const mo_lora_target *m) {
     if (ld->failed) return NULL;
-    const mo_tensor_view *t = find(ld, name);
-    if (t && mo_dtype_is_packed(t->dtype)) return load_packed(ld, t, layout, rows, cols, first, n);
-    t = take(ld, name, 2, (int64_t[]){rows, cols});
+    const mo_tensor_view *t = find(ld, m->name);
+    if (t && mo_dtype_is_packed(t->dtype)) return load_changed(ld, t, layout, m);
+    t = take(ld, m->name, 2, (int64_t[]){m->rows, m->cols});
     if (!t) return NULL;
-    size_t skip = (size_t)first * (size_t)cols * mo_dtype_bytes(t->dtype);
-    return pool_add(ld, &(mo_matrix){t->dtype, n, cols, (const uint8_t *)t->data + skip}, layout);
+    if (ld->loras && mo_loras_touch(ld->loras, m)) return load_changed(ld, t, layout, m);
+    size_t skip = (size_t)m->first * (size_t)m->cols * mo_dtype_bytes(t->dtype);
+    return pool_add(ld, &(mo_matrix){t->dtype, m->n, m->cols, (const uint8_t *)t->data + skip},
+                    layout);
 }
 
 const mo_weight *mo_load_matrix(mo_loader *ld, mo_layout layout, int64_t rows, int64_t cols,
@@ -349,7 +371,7 @@ const mo_weight *mo_load_matrix(mo_loader *ld, mo_layout layout, int64_t rows, i
     va_start(ap, fmt);
     name_format(name, fmt, ap);
     va_end(ap);
-    return load_rows(ld, name, layout, rows, cols, 0, rows);
+    return load_rows(ld, layout, &(mo_lora_target){name, 0, rows, cols, 0, rows});
 }
 
 const mo_weight *mo_load_part(mo_loader *ld, int part, int parts, int64_t rows, int64_t cols,
@@ -359,7 +381,8 @@ const mo_weight *mo_load_part(mo_loader *ld, int part, int parts, int64_t rows, 
     va_start(ap, fmt);
     name_format(name, fmt, ap);
     va_end(ap);
-    return load_rows(ld, name, MO_LAYOUT_STRIPS, parts * rows, cols, part * rows, rows);
+    return load_rows(ld, MO_LAYOUT_STRIPS,
+                     &(mo_lora_target){name, part, parts * rows, cols, part * rows, rows});
 }
 
 const mo_weight *mo_load_const(mo_loader *ld, mo_layout layout, int64_t rows, int64_t cols,
@@ -515,7 +538,8 @@ const mo_weight *mo_load_codebook(mo_loader *ld, int bins, int dim, const mo_wei
 
 const mo_weight *mo_load_matrix_patched(mo_loader *ld, int64_t rows, int64_t cols, int64_t to,
                                         int64_t from, const char *name) {
-    const mo_weight *w = load_rows(ld, name, MO_LAYOUT_ROWS, rows, cols, 0, rows);
+    const mo_weight *w =
+        load_rows(ld, MO_LAYOUT_ROWS, &(mo_lora_target){name, 0, rows, cols, 0, rows});
     if (!w) return NULL;
     size_t row = (size_t)cols * mo_dtype_bytes(w->dtype);
     uint8_t *copy = mo_calloc(1, row);

@@ -4,6 +4,7 @@
 #define MO_WEIGHTS_H
 
 #include "backend.h"
+#include "lora.h"
 #include "names.h"
 
 /* All weights of one engine, freed together. */
@@ -23,8 +24,9 @@ void mo_weights_close(mo_weights *ws);
 typedef struct mo_loader {
     mo_weights *pool;
     const mo_checkpoint *ck;
-    uint8_t *used;  /* [ck->n_tensors] */
-    mo_names names; /* how the file spells the names asked for; PyTorch's unless set */
+    uint8_t *used;   /* [ck->n_tensors] */
+    mo_names names;  /* how the file spells the names asked for; PyTorch's unless set */
+    mo_loras *loras; /* adapters to add, or NULL */
     int failed;
     moshi_error *err;
     int (*progress)(void *user, uint64_t done, uint64_t total);
