@@ -149,12 +149,12 @@ static void send_bytes(conversation *c, long from, long to) {
         limit = n;
     else if (in(c, "cut") && limit > 30000)
         limit = 30000;
-    else if (in(c, "stall") && limit > 10000)
-        limit = 10000;
+    else if (in(c, "stall") && count("stall", 1) < 3)
+        limit = 0;
     else if (in(c, "lie") && to == c->size - 1)
         limit -= 10;
-    if (in(c, "die") && is_large(c)) {
-        long sent = count("die", limit), left = 100000 - sent;
+    if (!strncmp(c->mood, "die", 3) && is_large(c)) {
+        long sent = count(c->mood, limit), left = 100000 - sent;
         if (left < limit) limit = left > 0 ? left : 0;
     }
     bool slow = in(c, "slow") && is_large(c);
@@ -244,14 +244,15 @@ static bool interfere(const conversation *c) {
         answer(c, "429 Too Many Requests", "Retry-After: 4000\r\n", "");
         return true;
     }
-    return in(c, "die") && count("die", 0) >= 100000 && strstr(c->path, "model.safetensors") &&
-           !strcmp(c->method, "GET");
+    return !strncmp(c->mood, "die", 3) && count(c->mood, 0) >= 100000 &&
+           strstr(c->path, "model.safetensors") && !strcmp(c->method, "GET");
 }
 
 static void serve(conversation *c) {
     bool redirects = in(c, "cdn") || in(c, "redirectfile");
     if (interfere(c)) return;
     if (strstr(c->path, "/api/models/")) {
+        if (strstr(c->path, "bf15")) return answer(c, "404 Not Found", "", "");
         if (strstr(c->path, "/nobody/"))
             return answer(c, "401 Unauthorized", "X-Error-Code: RepoNotFound\r\n", "");
         if (strstr(c->path, "/revision/none"))

@@ -111,10 +111,10 @@ test_help() {
     run 0 --version
     prints "moshi "
     run 0 --help
-    prints "Usage:" "Example:" "reply" "codec encode" "trace" "inspect" "Exit codes"
+    prints "Usage:" "Example:" "reply" "codec encode" "trace" "inspect" "pull" "Exit codes"
     run 0 help
     prints "Usage:"
-    for verb in reply "codec encode" "codec decode" "codec roundtrip" trace inspect; do
+    for verb in reply "codec encode" "codec decode" "codec roundtrip" trace inspect pull; do
         # shellcheck disable=SC2086 # two words on purpose
         run 0 help $verb
         prints "Usage: moshi $verb" "Example:" "--help"
