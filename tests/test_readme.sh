@@ -49,10 +49,10 @@ done
 # ---- the program and the shell lines, against an installed library -----------------------------
 stage=$work/usr
 check "make install" "${MAKE:-make}" -j1 CC="${CC:-cc}" SAN="${SAN:-}" PREFIX="$stage" install
-mkdir "$work/home"
-ln -s "$top/samples" "$top/models" "$work/home/"
-blocks c README.md >"$work/home/reply.c"
-check "the C program is there" grep -q main "$work/home/reply.c"
+mkdir "$work/here"
+ln -s "$top/samples" "$top/models" "$work/here/"
+blocks c README.md >"$work/here/reply.c"
+check "the C program is there" grep -q main "$work/here/reply.c"
 {
     echo 'set -eux'
     blocks sh README.md
@@ -66,7 +66,7 @@ printf '#!/bin/sh\nexec %s %s -std=c11 -Wall -Wextra -Werror -Wl,-rpath,%s/lib "
 chmod +x "$work/bin/cc"
 if command -v pkg-config >/dev/null 2>&1; then
     run_lines() {
-        cd "$work/home" || return 1
+        cd "$work/here" || return 1
         PATH="$work/bin:$stage/bin:$PATH" \
             PKG_CONFIG_PATH="$stage/lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}" \
             sh "$work/lines.sh" >"$work/said"
@@ -74,7 +74,7 @@ if command -v pkg-config >/dev/null 2>&1; then
     check "every shell line runs" run_lines
     cd "$top" || exit 1
     for file in answer.wav codes.safetensors decoded.wav heard-and-said.safetensors; do
-        check "$file was written" test -s "$work/home/$file"
+        check "$file was written" test -s "$work/here/$file"
     done
     # The last lines are the words of the C program, the checkpoint's sampling and the default seed.
     check "the C program prints the joke" test \
