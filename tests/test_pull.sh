@@ -15,7 +15,7 @@ passed=0 failed=0 skipped=0
 
 unset MOSHI_MODEL MOSHI_DEVICE HF_HUB_CACHE HUGGINGFACE_HUB_CACHE HF_TOKEN HF_TOKEN_PATH HF_HUB_OFFLINE
 unset HUGGING_FACE_HUB_TOKEN http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
-export MOSHI_PULL_BACKOFF_MS=2 MOSHI_PULL_STALL_S=1 MOSHI_PULL_CHUNK_KB=64
+export MOSHI_PULL_BACKOFF_MS=2 MOSHI_PULL_CHUNK_KB=64
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/moshi-pull-XXXXXX") || exit 1
 trap 'rm -rf "$dir"' EXIT
@@ -189,8 +189,8 @@ test_passing_trouble() {
 # These wait for whole seconds, so they do it while the other tests run.
 begin_waiting() {
     for slow in stall limit; do
-        HF_HOME=$dir/$slow HF_ENDPOINT=http://127.0.0.1:$port/$slow "$moshi" pull org/small \
-            >$slow.out 2>$slow.err </dev/null &
+        HF_HOME=$dir/$slow HF_ENDPOINT=http://127.0.0.1:$port/$slow MOSHI_PULL_STALL_S=1 \
+            "$moshi" pull org/small >$slow.out 2>$slow.err </dev/null &
         eval "$slow=$!"
     done
 }
