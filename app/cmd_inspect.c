@@ -154,7 +154,7 @@ static int run(const arguments *args, app_error *err) {
     model_choice choice = model_choose(path ? path : args->positional[0]);
     moshi_model_info *info;
     moshi_error why = {0};
-    int rc = model_locate(&choice, args, err);
+    int rc = model_locate(&choice, args, false, err);
     if (rc != EXIT_OK) return rc;
     rc = moshi_inspect(&info, choice.path, choice.blobs, choice.n_blobs, &why);
     model_choice_free(&choice);

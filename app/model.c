@@ -40,14 +40,14 @@ model_choice model_choose(const char *path) {
                           .name = "the demo model inside the program"};
 }
 
-int model_locate(model_choice *choice, const arguments *args, app_error *err) {
+int model_locate(model_choice *choice, const arguments *args, bool quiet, app_error *err) {
     hub_id id;
     /* What lies there under that name is meant, whatever else the name may be. */
     if (!choice->path || access(choice->path, F_OK) == 0 || !hub_parse(&id, choice->path))
         return EXIT_OK;
     int rc = hub_find(&choice->found, &id, err);
     if (rc == EXIT_OK && !choice->found && option_given(args, "pull"))
-        rc = pull_repo(&id, NULL, 0, false, &choice->found, err);
+        rc = pull_repo(&id, NULL, 0, quiet, &choice->found, err);
     if (rc != EXIT_OK) return rc;
     if (!choice->found)
         return app_fail(err, EXIT_MODEL,
@@ -113,7 +113,7 @@ int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_
     size_t n_loras;
     char *lora_text;
     int rc = parse_loras(option_text(args, "lora"), &lora_text, loras, &n_loras, err);
-    if (rc == EXIT_OK) rc = model_locate(&choice, args, err);
+    if (rc == EXIT_OK) rc = model_locate(&choice, args, option_given(args, "quiet"), err);
     if (rc != EXIT_OK) {
         free(lora_text);
         return rc;
@@ -142,7 +142,7 @@ int model_open_codec(moshi_codec **out, const arguments *args, moshi_codec_optio
                      app_error *err) {
     model_choice choice = model_choose(option_text(args, "model"));
     moshi_error why = {0};
-    int rc = model_locate(&choice, args, err);
+    int rc = model_locate(&choice, args, option_given(args, "quiet"), err);
     if (rc != EXIT_OK) return rc;
     options.model = choice.path;
     options.blobs = choice.blobs;

@@ -55,7 +55,7 @@ typedef struct model_choice {
 model_choice model_choose(const char *path);
 /* When the choice is ORG/NAME and no file, find it among the downloads; with --pull, download it.
  * Never uses the network otherwise. Done by model_open_*(). */
-int model_locate(model_choice *choice, const arguments *args, app_error *err);
+int model_locate(model_choice *choice, const arguments *args, bool quiet, app_error *err);
 void model_choice_free(model_choice *choice);
 
 /* Open what the options (those above and --quiet) ask for. `flags` are added to what --exact gives.

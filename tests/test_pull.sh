@@ -357,6 +357,9 @@ test_model_option() {
     MOSHI_MODEL=org/demo run 0 inspect
     prints "org/demo"
     check "found without the network" test ! -s log
+    head -c 24044 "$top/samples/00_what_is_three_plus_seven_user.wav" >short.wav
+    HF_HOME=$dir/quiet run 0 codec encode short.wav -o x.st -m org/demo --pull --quiet
+    check "--pull --quiet" test ! -s err
     # As another tool would have left it.
     export HF_HOME="$dir/other" HF_ENDPOINT=http://127.0.0.1:1
     snapshot=$HF_HOME/hub/models--org--other/snapshots/$commit
