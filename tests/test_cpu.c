@@ -143,6 +143,45 @@ static int draw(const float *logits, int n, float temp, int top_k, uint32_t step
     return mo_pick(logits, n, temp, top_k, mo_philox_noise_at, &noise);
 }
 
+/* Which tokens take part: noise is asked for exactly once for each of the top k, in order. */
+typedef struct asked_tokens {
+    int tokens[64], n;
+} asked_tokens;
+
+static float note_token(void *ctx, int token) {
+    asked_tokens *asked = ctx;
+    if (asked->n < 64) asked->tokens[asked->n] = token;
+    asked->n++;
+    return 1.0f;
+}
+
+static void test_top_k(void) {
+    test_rng rng = {11};
+    bool ok = true;
+    for (int round = 0; round < 3000; round++) {
+        float logits[64];
+        asked_tokens asked = {.n = 0};
+        int n = 1 + rng_below(&rng, 64), levels = 1 + rng_below(&rng, 12), at = 0;
+        int top_k = rng_below(&rng, n + 3);
+        float step = round % 2 ? 1.0f : 1e-6f; /* settled in the first or the last bits */
+        for (int i = 0; i < n; i++) {
+            logits[i] = step * (float)(rng_below(&rng, levels) - 4);
+            if (logits[i] == 0.0f && i % 2) logits[i] = -0.0f; /* the same number */
+        }
+        mo_pick(logits, n, 0.9f, top_k, note_token, &asked);
+        for (int i = 0; i < n; i++) {
+            int rank = 0;
+            for (int j = 0; j < n; j++)
+                rank += logits[j] > logits[i] || (logits[j] == logits[i] && j < i);
+            if (top_k > 0 && rank >= top_k) continue;
+            ok &= at < asked.n && asked.tokens[at] == i;
+            at++;
+        }
+        ok &= at == asked.n;
+    }
+    CHECK(ok, "not the top k");
+}
+
 /* Frequencies over many draws against the softmax: chi-square with n - 1 degrees of freedom. The
  * draws are fixed by the key, so the limit (one in 1e4 keys would exceed it) cannot flicker. */
 static void test_frequencies(void) {
@@ -373,6 +412,7 @@ int main(void) {
     test_pool();
     test_philox();
     test_golden_draws();
+    test_top_k();
     test_frequencies();
     test_odd_logits();
     test_open();
