@@ -330,6 +330,10 @@ static void test_known(void) {
         CHECK(hub_parse(&id, repos[i].name) && repos[i].gigabytes > 0.1 &&
                   repos[i].gigabytes < 20 && repos[i].what[0],
               "row %s", repos[i].name);
+    for (int i = 0; i < n; i++)
+        CHECK(!strcmp(repos[i].verb, "reply") || !strcmp(repos[i].verb, "trace") ||
+                  !strcmp(repos[i].verb, "-"),
+              "%s: '%s' is no verb that runs a model", repos[i].name, repos[i].verb);
     nearest_repo("kyutai/moshiko-pytorch-bf15", near);
     CHECK(!strcmp(near, "kyutai/moshiko-pytorch-bf16"), "nearest: %s", near);
     nearest_repo("somebody/else", near);
