@@ -16,7 +16,9 @@ cores() {
 # How to start a program: with a time limit where there is one, and with fixed addresses under the
 # thread sanitizer, which cannot place its shadow memory on kernels that randomise widely.
 launcher() {
-    if command -v timeout >/dev/null 2>&1; then echo "timeout -k 10 ${TEST_SECONDS:-900}"; fi
+    limit=${TEST_SECONDS:-900}
+    [ -z "${SAN:-}" ] || limit=${TEST_SECONDS:-2400}
+    if command -v timeout >/dev/null 2>&1; then echo "timeout -k 10 $limit"; fi
     case ${SAN:-} in
     *thread*) if setarch "$(uname -m)" -R true 2>/dev/null; then echo "setarch $(uname -m) -R"; fi ;;
     esac
