@@ -242,10 +242,6 @@ $(FUZZERS): $(B)/%: $(B)/%.o $(TEST_PARTS)
 
 # ---- install -----------------------------------------------------------------------------------
 MAN_PAGES := $(wildcard man/*.1)
-INSTALLED = $(BINDIR)/moshi $(INCLUDEDIR)/moshi.h $(LIBDIR)/libmoshi.a $(LIBDIR)/$(SOFILE) \
-    $(LIBDIR)/$(SONAME) $(LIBDIR)/$(SOLINK) $(LIBDIR)/pkgconfig/moshi.pc \
-    $(MAN_PAGES:man/%=$(MANDIR)/man1/%)
-
 install-lib: lib
 	$(INSTALL) -d '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(LIBDIR)/pkgconfig'
 	$(INSTALL) -m 644 include/moshi.h '$(DESTDIR)$(INCLUDEDIR)/moshi.h'
@@ -263,7 +259,11 @@ install: install-lib program
 	done
 
 uninstall:
-	@for file in $(INSTALLED); do rm -f "$(DESTDIR)$$file"; done
+	rm -f '$(DESTDIR)$(BINDIR)/moshi' '$(DESTDIR)$(INCLUDEDIR)/moshi.h' \
+	    '$(DESTDIR)$(LIBDIR)/libmoshi.a' '$(DESTDIR)$(LIBDIR)/$(SOFILE)' \
+	    '$(DESTDIR)$(LIBDIR)/$(SONAME)' '$(DESTDIR)$(LIBDIR)/$(SOLINK)' \
+	    '$(DESTDIR)$(LIBDIR)/pkgconfig/moshi.pc'
+	@for page in $(MAN_PAGES:man/%=%); do rm -f '$(DESTDIR)$(MANDIR)/man1'/"$$page"; done
 
 # ---- information -------------------------------------------------------------------------------
 lib_line = printf '  %-12s %s\n' $(1) "$$($(PKG_CONFIG) --modversion $(1) 2>/dev/null || echo $(if $(2),"found (pkg-config does not know it)",MISSING))"

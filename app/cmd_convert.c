@@ -105,8 +105,9 @@ const verb verb_convert = {
     .usage = "IN OUT --type TYPE [options]",
     .summary = "a model in another number format, in one file",
     .text = "Reads a model (directory, safetensors or GGUF file) and writes OUT, a .gguf or\n"
-            ".safetensors file. A .gguf of a whole model carries its configuration, tokenizer\n"
-            "and codec: it is all that -m needs. The depth transformer and the output heads get\n"
+            ".safetensors file. A .gguf holds the whole model with configuration, tokenizer and\n"
+            "codec: it is all that -m needs. A .safetensors holds the language model alone. The "
+            "depth transformer and the output heads get\n"
             "one step finer than TYPE, vectors stay float32, the codec stays as it is. OUT\n"
             "appears only when it is whole; an interrupted run leaves nothing.\n"
             "\n"

@@ -68,6 +68,13 @@ static void print_codec(const moshi_codec_info *c) {
            c->sample_rate_hz, c->frame_rate_hz, c->frame_samples, c->max_codebooks, c->bins);
 }
 
+/* Which verbs run it: reply needs a model that hears the user and speaks. */
+static const char *verbs_of(const moshi_model_info *info) {
+    if (info->dim == 0) return "yes, with codec";
+    bool talks = info->engine.user_codebooks > 0 && info->engine.dep_q > 0;
+    return talks ? "yes" : "yes, with trace only (reply needs a model that hears and speaks)";
+}
+
 static void print_info(const moshi_model_info *info, const char *name, bool all) {
     census c;
     take_census(&c, info);
@@ -81,7 +88,7 @@ static void print_info(const moshi_model_info *info, const char *name, bool all)
     for (size_t i = 0; i < info->n_tensors; i++)
         if (all || info->tensors[i].problem) print_tensor(&info->tensors[i]);
     if (info->runs)
-        printf("runs            yes\n");
+        printf("runs            %s\n", verbs_of(info));
     else
         printf("runs            no: %s\n", info->reason);
 }

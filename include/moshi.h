@@ -370,9 +370,10 @@ typedef struct moshi_convert_options {
     uintptr_t reserved[8];
 } moshi_convert_options;
 
-/* Read a model (as moshi_engine_options.model, or a codec) and write `out`, a .gguf or .safetensors
- * file. A .gguf of a whole model carries configuration, tokenizer and codec: it needs nothing
- * beside it. `out` appears only when it is whole. Memory: a few tensors. */
+/* Read a model (as moshi_engine_options.model) and write `out`. A .gguf file holds the whole model,
+ * with configuration, tokenizer and codec: it needs nothing beside it. A .safetensors file holds
+ * the language model's weights alone. Damaged weights are refused. `out` appears only when it is
+ * whole. Memory: a few tensors. */
 MOSHI_API int moshi_convert(const char *in, const char *out, const moshi_convert_options *options,
                             moshi_error *err);
 

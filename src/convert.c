@@ -4,11 +4,13 @@
 #include "files.h"
 #include "packed.h"
 #include "quant.h"
+#include "weights.h"
 #include "writer.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { CHUNK_FLOATS = 1 << 18, MAX_THREADS = 256 };
 
@@ -134,6 +136,11 @@ static int check_source(const conversion *c, const mo_checkpoint *ck, const mo_t
     if (!mo_quant_of(t->dtype) && t->dtype != MO_I8)
         return mo_fail(c->err, MOSHI_EMODEL, "%s: tensor '%s': wanted weights, found %s",
                        ck->file.name, t->name, mo_dtype_name(t->dtype));
+    /* Damage must not hide in another format. */
+    const char *problem = mo_tensor_problem(t);
+    if (problem)
+        return mo_fail(c->err, MOSHI_EMODEL, "%s: tensor '%s' %s: wanted trained weights",
+                       ck->file.name, t->name, problem);
     for (const char *p = t->name; *p; p++)
         if ((uint8_t)*p < 0x20 || *p == '"' || *p == '\\')
             return mo_fail(c->err, MOSHI_EMODEL,
@@ -335,7 +342,6 @@ static size_t carried_values(const conversion *c, mo_out_value out[5]) {
     size_t n = 0;
     if (c->format != MO_FORMAT_GGUF) return 0;
     out[n++] = (mo_out_value){.key = "general.architecture", .data = "moshi", .size = 5};
-    if (!f->has_lm) return n;
     out[n++] = (mo_out_value){.key = MO_KEY_CONFIG, .data = f->config.data, .size = f->config.size};
     if (f->mimi_config.data)
         out[n++] = (mo_out_value){
@@ -363,18 +369,26 @@ static int write_all(conversion *c, const char *path) {
     return rc;
 }
 
-/* The whole model where there is one; else the language model alone, else the codec. */
+/* A GGUF file holds a whole model; safetensors files hold the language model of one. */
 static int open_source(conversion *c, const char *in) {
-    static const int wants[] = {MO_WANT_LM | MO_WANT_MIMI | MO_WANT_TEXT, MO_WANT_LM, MO_WANT_MIMI};
-    moshi_error first = {0}, other;
-    int rc = MOSHI_EMODEL;
-    for (size_t i = 0; i < sizeof wants / sizeof *wants && rc == MOSHI_EMODEL; i++)
-        rc = mo_model_files_open(&c->files, in, NULL, 0, wants[i], i ? &other : &first);
-    if (rc == 0 && !c->files.has_lm && !c->files.codec_only && !c->files.file_named) {
-        mo_model_files_close(&c->files); /* a refused language model is not its codec */
-        rc = MOSHI_EMODEL;
-    }
-    return rc < 0 ? mo_fail(c->err, rc, "%s", first.text) : 0;
+    bool whole = c->format == MO_FORMAT_GGUF;
+    int want = MO_WANT_LM | (whole ? MO_WANT_MIMI | MO_WANT_TEXT : 0);
+    return mo_model_files_open(&c->files, in, NULL, 0, want, c->err);
+}
+
+/* Is the destination one of the files that are being read? */
+static int check_destination(const conversion *c, const char *out) {
+    const mo_model_files *f = &c->files;
+    const mo_file *sources[] = {&f->lm_file.file, &f->mimi_file.file, &f->config, &f->mimi_config,
+                                &f->tokenizer};
+    struct stat to, from;
+    if (stat(out, &to) != 0) return 0;
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
+        if (sources[i]->name && stat(sources[i]->name, &from) == 0 && from.st_dev == to.st_dev &&
+            from.st_ino == to.st_ino)
+            return mo_fail(c->err, MOSHI_EINVAL,
+                           "%s: is a file of the model that is read; wanted another name", out);
+    return 0;
 }
 
 static int choose_format(conversion *c, const char *out) {
@@ -417,6 +431,7 @@ int moshi_convert(const char *in, const char *out, const moshi_convert_options *
                        options->type);
     int rc = choose_format(&c, out);
     if (rc == 0) rc = open_source(&c, in);
+    if (rc == 0) rc = check_destination(&c, out);
     if (rc == 0) rc = plan(&c, type);
     if (rc == 0) rc = alloc_work(&c);
     if (rc == 0) rc = write_all(&c, out);

@@ -141,6 +141,7 @@ static int open_named_mimi(const source *s, const char *checkpoint, mo_model_fil
         mo_checkpoint_close(&out->mimi_file);
         return open_models_mimi(s, out, err);
     }
+    out->mimi_named = true;
     bool named = out->lm.mimi_name[0] && same_file_name(out->lm.mimi_name, checkpoint);
     rc = read_mimi_config(s, named ? out->lm.mimi_config_name : "", out, err);
     out->has_mimi = rc == 0;

@@ -21,6 +21,7 @@ typedef struct mo_model_files {
     bool has_lm, has_mimi, has_text;
     bool codec_only; /* there is no language model here: Mimi's own directory, or its file alone */
     bool file_named; /* the caller named one of a whole model's files */
+    bool mimi_named; /* and that one is its codec */
     mo_lm_config lm;
     mo_mimi_config mimi;
     mo_checkpoint lm_file, mimi_file;

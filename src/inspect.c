@@ -119,8 +119,7 @@ static int examine(inspection *in, const char *incomplete, moshi_error *err) {
     int rc = dry_run(f, &parameters, &why);
     if (rc == MOSHI_ENOMEM) return mo_fail(err, rc, "%s", why.text);
     const char *reason = incomplete[0] ? incomplete : rc < 0 ? why.text : NULL;
-    if (f->file_named && !f->has_lm && rc == 0)
-        reason = NULL; /* a sound codec file was all that was asked for */
+    if (f->mimi_named && rc == 0) reason = NULL; /* a sound codec file was all that was asked for */
     in->tensors = mo_calloc(f->lm_file.n_tensors + f->mimi_file.n_tensors + 1, sizeof *in->tensors);
     if (reason) in->reason = mo_format("%s", reason);
     describe(in);

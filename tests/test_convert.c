@@ -6,6 +6,7 @@
 #include "make_model.h"
 
 #include <dirent.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -148,11 +149,25 @@ static void refusals(void) {
     refuse(dir, at("missing/x.gguf"), "f32", NULL, MOSHI_EIO, "missing");
     refuse(at("nowhere"), at("x.gguf"), "f32", NULL, MOSHI_EMODEL, "nowhere");
 
+    refuse(dir, at("model.safetensors"), "f32", NULL, MOSHI_EINVAL, "another name");
+
     moshi_error err;
     moshi_convert_options options = {.type = "q8_0", .progress = cancel_late};
     int files = count_files();
     CHECK(moshi_convert(dir, at("x.gguf"), &options, &err) == MOSHI_ECANCELLED, "not cancelled");
     CHECK(count_files() == files, "a cancelled conversion left something");
+}
+
+/* Damage must not come out as sound weights of another format. */
+static void damaged(made_model *model) {
+    tensor *t = tensors_find(&model->lm, "transformer.layers.0.gating.linear_in.weight");
+    t->f[7] = NAN;
+    model_rebuild(model);
+    model_write(model, dir);
+    refuse(dir, at("x.gguf"), "q8_0", NULL, MOSHI_EMODEL, "transformer.layers.0.gating.linear_in");
+    t->f[7] = 0.01f;
+    model_rebuild(model);
+    model_write(model, dir);
 }
 
 static void without_memory(void) {
@@ -189,6 +204,7 @@ int main(void) {
     model_write(&model, dir);
     lossy();
     refusals();
+    damaged(&model);
     without_memory();
     for (int i = 0; i < MADE_BLOBS; i++) unlink(at(model.blobs[i].name));
     CHECK(rmdir(dir) == 0, "files were left in %s", dir);
