@@ -174,8 +174,18 @@ static const char *spoken(const reply *r) {
     return text + (text[0] == ' ');
 }
 
-static int on_text(reply *r, const moshi_event *ev, app_error *err) {
+/* What a model says may hold control characters; a terminal would obey them. */
+static int add_text(reply *r, const moshi_event *ev, app_error *err) {
     int rc = app_buffer_add(&r->text, ev->text, ev->n, err);
+    if (rc != EXIT_OK || r->json) return rc; /* JSON has its own way to write them */
+    char *added = r->text.data + r->text.n - ev->n;
+    for (size_t i = 0; i < ev->n; i++)
+        if ((unsigned char)added[i] < 0x20 || added[i] == 0x7f) added[i] = '?';
+    return EXIT_OK;
+}
+
+static int on_text(reply *r, const moshi_event *ev, app_error *err) {
+    int rc = add_text(r, ev, err);
     if (rc != EXIT_OK || !r->live) return rc;
     progress_clear(&r->bar);
     const char *text = spoken(r);
