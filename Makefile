@@ -236,9 +236,10 @@ fuzz:
 fuzz-run: fuzzers
 	@B='$(B)' FUZZ_SECONDS='$(FUZZ_SECONDS)' sh tests/fuzz/run.sh $(FUZZERS)
 
-$(FUZZERS): $(B)/%: $(B)/%.o $(TEST_PARTS)
+# Without the tests' own malloc, which a sanitizer that starts after it cannot bear.
+$(FUZZERS): $(B)/%: $(B)/%.o $(B)/app-parts.a $(B)/libmoshi.a
 	$(call say,LD)
-	$(Q)$(CC) $(SANFLAGS) -fsanitize=fuzzer $(CFLAGS) $(LDFLAGS) -o $@ $< $(TEST_PARTS) $(APP_LIBS) -ldl
+	$(Q)$(CC) $(SANFLAGS) -fsanitize=fuzzer $(CFLAGS) $(LDFLAGS) -o $@ $^ $(APP_LIBS)
 
 # ---- install -----------------------------------------------------------------------------------
 MAN_PAGES := $(wildcard man/*.1)
