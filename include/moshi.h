@@ -244,10 +244,12 @@ MOSHI_API int moshi_pull(moshi_session *session, moshi_event *event);
 typedef enum moshi_dtype { MOSHI_F32 = 0, MOSHI_I32 = 1 } moshi_dtype;
 
 /* One intermediate of one session at one step. `data` is borrowed for the call. Tap names:
- * lm.in_tokens, lm.embed, lm.layer.NN.{attn,out}, lm.out_norm, lm.text_logits, lm.extra_head.N,
- * lm.text_token, depth.KK.{in,layer.NN.out,hidden,logits,token}, lm.out_tokens,
- * mimi.enc.{model.N,seanet,transformer,latent,codes}, mimi.dec.{quantized,upsampled,transformer,
- * model.N,audio}; the codec's activations come as [channels, time].
+ * lm.in_tokens, lm.embed, lm.layer.NN.LAYER, lm.out_norm, lm.text_logits, lm.extra_head.N,
+ * lm.text_token, depth.KK.{in,layer.NN.LAYER,hidden,logits,token}, lm.out_tokens,
+ * mimi.enc.{model.N.CONV,model.N,seanet,transformer.NN.LAYER,transformer,latent,codes},
+ * mimi.dec.{quantized,upsampled,transformer.NN.LAYER,transformer,model.N.CONV,model.N,audio}. LAYER
+ * is one of norm1 in_proj rope attend attn norm2 linear1 act out, CONV one of elu elu1 conv1 elu2.
+ * The codec's convolutions deliver [channels, time].
  * A step that runs twice in one tick (the first frame) is reported twice. */
 typedef struct moshi_tap {
     const char *name;

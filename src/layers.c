@@ -34,9 +34,13 @@ static void plain_linear(mo_graph *g, const mo_weight *w, const mo_weight *scale
 }
 
 void mo_layer_attention(mo_graph *g, const mo_layer_shape *shape, const mo_layer *w,
-                        const mo_layer_scratch *s, const mo_layer_time *time, mo_kv kv, mo_view x) {
+                        const mo_layer_scratch *s, const mo_layer_time *time, mo_kv kv, mo_view x,
+                        const char *name) {
+    bool flat = x.rows == 1;
     mo_norm(g, shape->norm, shape->norm_eps, w->norm1, w->norm1_bias, x, s->normed);
+    mo_tap(g, s->normed, flat, "%s.norm1", name);
     plain_linear(g, w->in_proj, NULL, s->normed, (mo_view){0}, s->qkv);
+    mo_tap(g, s->qkv, flat, "%s.in_proj", name);
     mo_rope_kv(g, &(mo_op_rope_kv){.kind = shape->rope,
                                    .heads = shape->heads,
                                    .qkv = s->qkv,
@@ -44,6 +48,7 @@ void mo_layer_attention(mo_graph *g, const mo_layer_shape *shape, const mo_layer
                                    .pos = time->pos,
                                    .static_pos = time->static_pos,
                                    .kv = kv});
+    mo_tap(g, mo_cols(s->qkv, 0, shape->heads * shape->head_dim), flat, "%s.rope", name);
     mo_attend(g, &(mo_op_attend){.heads = shape->heads,
                                  .context = shape->context,
                                  .qkv = s->qkv,
@@ -51,18 +56,25 @@ void mo_layer_attention(mo_graph *g, const mo_layer_shape *shape, const mo_layer
                                  .static_pos = time->static_pos,
                                  .kv = kv,
                                  .out = s->attended});
+    mo_tap(g, s->attended, flat, "%s.attend", name);
     plain_linear(g, w->out_proj, w->scale1, s->attended, x, x);
+    mo_tap(g, x, flat, "%s.attn", name);
 }
 
 void mo_layer_feed_forward(mo_graph *g, const mo_layer_shape *shape, const mo_layer *w,
-                           const mo_layer_scratch *s, mo_view x) {
+                           const mo_layer_scratch *s, mo_view x, const char *name) {
+    bool flat = x.rows == 1;
     mo_norm(g, shape->norm, shape->norm_eps, w->norm2, w->norm2_bias, x, s->normed);
+    mo_tap(g, s->normed, flat, "%s.norm2", name);
     plain_linear(g, w->linear1, NULL, s->normed, (mo_view){0}, s->wide);
+    mo_tap(g, s->wide, flat, "%s.linear1", name);
     if (shape->gated)
         mo_act_mul(g, s->wide, s->gate);
     else
         mo_act_op(g, MO_ACT_GELU, s->wide, s->gate);
+    mo_tap(g, s->gate, flat, "%s.act", name);
     plain_linear(g, w->linear2, w->scale2, s->gate, x, x);
+    mo_tap(g, x, flat, "%s.out", name);
 }
 
 const mo_weight *mo_load_projection(mo_loader *ld, const char *prefix, const char *what, int set,

@@ -41,11 +41,14 @@ typedef struct mo_layer_time {
 mo_layer_scratch mo_layer_scratch_new(mo_graph *g, const mo_layer_shape *shape, int rows);
 /* Rows of in_proj: q, k and v of all heads. */
 int mo_layer_qkv_rows(const mo_layer_shape *shape);
-/* Attention alone; afterwards `s->attended` holds the heads' outputs and x the sum. */
+/* Attention alone; afterwards `s->attended` holds the heads' outputs and x the sum. Taps, after
+ * `name`: .norm1 .in_proj .rope (the queries) .attend .attn. */
 void mo_layer_attention(mo_graph *g, const mo_layer_shape *shape, const mo_layer *w,
-                        const mo_layer_scratch *s, const mo_layer_time *time, mo_kv kv, mo_view x);
+                        const mo_layer_scratch *s, const mo_layer_time *time, mo_kv kv, mo_view x,
+                        const char *name);
+/* Taps: .norm2 .linear1 .act .out. */
 void mo_layer_feed_forward(mo_graph *g, const mo_layer_shape *shape, const mo_layer *w,
-                           const mo_layer_scratch *s, mo_view x);
+                           const mo_layer_scratch *s, mo_view x, const char *name);
 
 /* in_proj / out_proj under any of the spellings checkpoints use: "in_proj_weight" (sets stacked
  * along rows), "in_proj.weight" (the same), "in_projs.S.weight" (one tensor per set). `what` is

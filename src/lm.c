@@ -170,6 +170,7 @@ static mo_view record_temporal(mo_graph *g, const mo_lm *lm, mo_view tokens, mo_
     mo_view x = mo_scratch(g, 1, c->dim), normed = mo_scratch(g, 1, c->dim);
     mo_layer_time time = {.pos = pos, .table = mo_scratch(g, 1, shape.head_dim)};
     mo_layer_scratch s = mo_layer_scratch_new(g, &shape, 1);
+    char name[32];
     /* Additions in the reference's order: audio channels, then text. */
     mo_embed_sum(g, lm->embeddings, c->n_q, mo_cols(tokens, 1, c->n_q), x, false);
     mo_embed_sum(g, &lm->embeddings[c->n_q], 1, mo_cols(tokens, 0, 1), x, true);
@@ -177,10 +178,9 @@ static mo_view record_temporal(mo_graph *g, const mo_lm *lm, mo_view tokens, mo_
     mo_rope_table(g, lm->rope_freq, pos, time.table);
     for (int i = 0; i < c->layers; i++) {
         mo_kv kv = mo_kv_ring(g, shape.kv_heads, c->context, shape.head_dim);
-        mo_layer_attention(g, &shape, &lm->layers[i], &s, &time, kv, x);
-        mo_tap(g, x, true, "lm.layer.%02d.attn", i);
-        mo_layer_feed_forward(g, &shape, &lm->layers[i], &s, x);
-        mo_tap(g, x, true, "lm.layer.%02d.out", i);
+        snprintf(name, sizeof name, "lm.layer.%02d", i);
+        mo_layer_attention(g, &shape, &lm->layers[i], &s, &time, kv, x, name);
+        mo_layer_feed_forward(g, &shape, &lm->layers[i], &s, x, name);
     }
     mo_norm(g, MO_NORM_RMS, c->norm_eps, lm->out_norm, NULL, x, normed);
     mo_tap(g, normed, true, "lm.out_norm");
@@ -218,9 +218,10 @@ static void record_depth(mo_graph *g, mo_lm *lm, mo_view normed, mo_view tokens,
         record_dep_embedding(g, lm, k, mo_cols(tokens, k, 1), low, x);
         mo_tap(g, x, true, "depth.%02d.in", k);
         for (int i = 0; i < c->dep_layers; i++) {
-            mo_layer_attention(g, &shape, &set->layers[i], &s, &time, kv[i], x);
-            mo_layer_feed_forward(g, &shape, &set->layers[i], &s, x);
-            mo_tap(g, x, true, "depth.%02d.layer.%02d.out", k, i);
+            char name[32];
+            snprintf(name, sizeof name, "depth.%02d.layer.%02d", k, i);
+            mo_layer_attention(g, &shape, &set->layers[i], &s, &time, kv[i], x, name);
+            mo_layer_feed_forward(g, &shape, &set->layers[i], &s, x, name);
         }
         mo_tap(g, x, true, "depth.%02d.hidden", k);
         if (c->dep_norm)

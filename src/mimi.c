@@ -208,17 +208,21 @@ static void record_residuals(mo_graph *g, const mo_mimi *m, const mo_mimi_level 
         const mo_conv *wide = &level->res[j].wide;
         mo_stream in = mo_stream_new(g, mo_conv_left(wide), x.rows, x.cols);
         mo_stream hidden = mo_stream_new(g, 0, x.rows, level->channels / m->cfg.compress);
+        int n = level->res[j].index;
         mo_act_op(g, MO_ACT_ELU, x, in.fresh);
+        mo_tap_channels(g, in.fresh, "mimi.%s.model.%d.elu1", side, n);
         mo_conv_run(g, wide, &in, absent, hidden.fresh);
+        mo_tap_channels(g, hidden.fresh, "mimi.%s.model.%d.conv1", side, n);
         mo_act_op(g, MO_ACT_ELU, hidden.fresh, hidden.fresh);
+        mo_tap_channels(g, hidden.fresh, "mimi.%s.model.%d.elu2", side, n);
         mo_conv_run(g, &level->res[j].narrow, &hidden, x, x);
-        mo_tap_channels(g, x, "mimi.%s.model.%d", side, level->res[j].index);
+        mo_tap_channels(g, x, "mimi.%s.model.%d", side, n);
     }
 }
 
 /* The transformer stack, in place on x. */
 static void record_transformer(mo_graph *g, const mo_mimi *m, const mo_mimi_half *h,
-                               const mo_mimi_run *run, mo_view x) {
+                               const mo_mimi_run *run, const char *side, mo_view x) {
     mo_layer_shape shape = mimi_layer_shape(&m->cfg);
     mo_layer_time time = {.pos = mo_state_view(g, 1, 1, 0),
                           .table = mo_scratch(g, x.rows, shape.head_dim)};
@@ -231,8 +235,10 @@ static void record_transformer(mo_graph *g, const mo_mimi *m, const mo_mimi_half
     mo_rope_table(g, h->rope_freq, time.pos, time.table);
     for (int i = 0; i < m->cfg.layers; i++) {
         mo_kv kv = mo_kv_ring(g, shape.kv_heads, capacity, shape.head_dim);
-        mo_layer_attention(g, &shape, &h->layers[i], &s, &time, kv, x);
-        mo_layer_feed_forward(g, &shape, &h->layers[i], &s, x);
+        char name[40];
+        snprintf(name, sizeof name, "mimi.%s.transformer.%02d", side, i);
+        mo_layer_attention(g, &shape, &h->layers[i], &s, &time, kv, x, name);
+        mo_layer_feed_forward(g, &shape, &h->layers[i], &s, x, name);
     }
     mo_advance(g, time.pos, x.rows);
 }
@@ -250,12 +256,14 @@ static mo_view record_seanet_encoder(mo_graph *g, const mo_mimi *m, int rows, mo
         record_residuals(g, m, level, "enc", x);
         mo_stream s = mo_stream_new(g, mo_conv_left(&level->resample), x.rows, x.cols);
         mo_act_op(g, MO_ACT_ELU, x, s.fresh);
+        mo_tap_channels(g, s.fresh, "mimi.enc.model.%d.elu", level->index);
         x = mo_scratch(g, x.rows / level->stride, 2 * level->channels);
         mo_conv_run(g, &level->resample, &s, absent, x);
         mo_tap_channels(g, x, "mimi.enc.model.%d", level->index);
     }
     mo_stream s = mo_stream_new(g, mo_conv_left(&h->last), x.rows, x.cols);
     mo_act_op(g, MO_ACT_ELU, x, s.fresh);
+    mo_tap_channels(g, s.fresh, "mimi.enc.model.%d.elu", h->last_index);
     mo_conv_run(g, &h->last, &s, absent, latent);
     mo_tap_channels(g, latent, "mimi.enc.model.%d", h->last_index);
     mo_tap_channels(g, latent, "mimi.enc.seanet");
@@ -289,7 +297,7 @@ void mo_mimi_record_encoder(mo_graph *g, const mo_mimi *m, const mo_mimi_run *ru
     /* calls so far: tells the first one, whose padding is special */
     mo_view calls = mo_state_view(g, 1, 1, 0);
     *audio = record_seanet_encoder(g, m, run->frames * cfg->frame_samples, steps.fresh);
-    record_transformer(g, m, &m->enc, run, steps.fresh);
+    record_transformer(g, m, &m->enc, run, "enc", steps.fresh);
     mo_tap_channels(g, steps.fresh, "mimi.enc.transformer");
     if (stride > 1) {
         mo_conv down = {.w = m->enc.rate, .taps = 2 * stride, .stride = stride, .dilation = 1};
@@ -328,6 +336,7 @@ static void record_seanet_decoder(mo_graph *g, const mo_mimi *m, const mo_stream
         const mo_mimi_level *level = &h->levels[i];
         mo_stream s = mo_stream_new(g, level->resample.taps - 1, x.rows, x.cols);
         mo_act_op(g, MO_ACT_ELU, x, s.fresh);
+        mo_tap_channels(g, s.fresh, "mimi.dec.model.%d.elu", level->index);
         x = mo_scratch(g, x.rows * level->stride, level->channels);
         mo_convt_run(g, &level->resample, &s, x);
         mo_tap_channels(g, x, "mimi.dec.model.%d", level->index);
@@ -335,6 +344,7 @@ static void record_seanet_decoder(mo_graph *g, const mo_mimi *m, const mo_stream
     }
     mo_stream s = mo_stream_new(g, mo_conv_left(&h->last), x.rows, x.cols);
     mo_act_op(g, MO_ACT_ELU, x, s.fresh);
+    mo_tap_channels(g, s.fresh, "mimi.dec.model.%d.elu", h->last_index);
     mo_conv_run(g, &h->last, &s, absent, audio);
 }
 
@@ -357,7 +367,7 @@ void mo_mimi_record_decoder(mo_graph *g, const mo_mimi *m, const mo_mimi_run *ru
         mo_stream_shift(g, &quantized);
     }
     mo_tap_channels(g, steps.fresh, "mimi.dec.upsampled");
-    record_transformer(g, m, &m->dec, run, steps.fresh);
+    record_transformer(g, m, &m->dec, run, "dec", steps.fresh);
     mo_tap_channels(g, steps.fresh, "mimi.dec.transformer");
     *audio = mo_scratch(g, run->frames * cfg->frame_samples, 1);
     record_seanet_decoder(g, m, &steps, *audio);
