@@ -21,8 +21,8 @@ mo_layer_scratch mo_layer_scratch_new(mo_graph *g, const mo_layer_shape *shape, 
     return s;
 }
 
-static void plain_linear(mo_graph *g, const mo_weight *w, const mo_weight *scale, mo_view in,
-                         mo_view add, mo_view out) {
+void mo_project(mo_graph *g, const mo_weight *w, const mo_weight *scale, mo_view in, mo_view add,
+                mo_view out) {
     mo_linear(g, &(mo_op_linear){.w = w,
                                  .scale = scale,
                                  .in = in,
@@ -39,7 +39,7 @@ void mo_layer_attention(mo_graph *g, const mo_layer_shape *shape, const mo_layer
     bool flat = x.rows == 1;
     mo_norm(g, shape->norm, shape->norm_eps, w->norm1, w->norm1_bias, x, s->normed);
     mo_tap(g, s->normed, flat, "%s.norm1", name);
-    plain_linear(g, w->in_proj, NULL, s->normed, (mo_view){0}, s->qkv);
+    mo_project(g, w->in_proj, NULL, s->normed, (mo_view){0}, s->qkv);
     mo_tap(g, s->qkv, flat, "%s.in_proj", name);
     mo_rope_kv(g, &(mo_op_rope_kv){.kind = shape->rope,
                                    .heads = shape->heads,
@@ -57,7 +57,7 @@ void mo_layer_attention(mo_graph *g, const mo_layer_shape *shape, const mo_layer
                                  .kv = kv,
                                  .out = s->attended});
     mo_tap(g, s->attended, flat, "%s.attend", name);
-    plain_linear(g, w->out_proj, w->scale1, s->attended, x, x);
+    mo_project(g, w->out_proj, w->scale1, s->attended, x, x);
     mo_tap(g, x, flat, "%s.attn", name);
 }
 
@@ -66,14 +66,14 @@ void mo_layer_feed_forward(mo_graph *g, const mo_layer_shape *shape, const mo_la
     bool flat = x.rows == 1;
     mo_norm(g, shape->norm, shape->norm_eps, w->norm2, w->norm2_bias, x, s->normed);
     mo_tap(g, s->normed, flat, "%s.norm2", name);
-    plain_linear(g, w->linear1, NULL, s->normed, (mo_view){0}, s->wide);
+    mo_project(g, w->linear1, NULL, s->normed, (mo_view){0}, s->wide);
     mo_tap(g, s->wide, flat, "%s.linear1", name);
     if (shape->gated)
         mo_act_mul(g, s->wide, s->gate);
     else
         mo_act_op(g, MO_ACT_GELU, s->wide, s->gate);
     mo_tap(g, s->gate, flat, "%s.act", name);
-    plain_linear(g, w->linear2, w->scale2, s->gate, x, x);
+    mo_project(g, w->linear2, w->scale2, s->gate, x, x);
     mo_tap(g, x, flat, "%s.out", name);
 }
 

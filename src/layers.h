@@ -38,6 +38,9 @@ typedef struct mo_layer_time {
     int static_pos;
 } mo_layer_time;
 
+/* out = scale * (w in) + add; `scale` may be NULL and `add` empty. */
+void mo_project(mo_graph *g, const mo_weight *w, const mo_weight *scale, mo_view in, mo_view add,
+                mo_view out);
 mo_layer_scratch mo_layer_scratch_new(mo_graph *g, const mo_layer_shape *shape, int rows);
 /* Rows of in_proj: q, k and v of all heads. */
 int mo_layer_qkv_rows(const mo_layer_shape *shape);

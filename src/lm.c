@@ -157,12 +157,6 @@ void mo_lm_free(mo_lm *lm) {
 
 /* ---- recording ---------------------------------------------------------------------------- */
 
-static void plain_linear(mo_graph *g, const mo_weight *w, mo_view in, mo_view add, mo_view out) {
-    mo_linear(g,
-              &(mo_op_linear){
-                  .w = w, .in = in, .add = add, .out = out, .taps = 1, .stride = 1, .dilation = 1});
-}
-
 /* Tokens of the grid's current column -> `normed` [1, dim], the vector every head reads. */
 static mo_view record_temporal(mo_graph *g, const mo_lm *lm, mo_view tokens, mo_view pos) {
     const mo_lm_config *c = &lm->cfg;
@@ -192,7 +186,7 @@ static void record_dep_embedding(mo_graph *g, const mo_lm *lm, int k, mo_view to
                                  mo_view x) {
     const mo_embedding *e = &lm->dep_embeddings[k];
     mo_embed_sum(g, &e->table, 1, token, e->up ? low : x, !e->up);
-    if (e->up) plain_linear(g, e->up, low, x, x);
+    if (e->up) mo_project(g, e->up, NULL, low, x, x);
 }
 
 /* The depth transformer: codebook after codebook, each one position, each seeing the ones before.
@@ -214,7 +208,7 @@ static void record_depth(mo_graph *g, mo_lm *lm, mo_view normed, mo_view tokens,
     for (int k = 0; k < c->dep_q; k++) {
         const mo_depth_set *set = &lm->sets[c->dep_schedule[k]];
         mo_layer_time time = {.static_pos = k};
-        plain_linear(g, set->in, normed, (mo_view){0}, x);
+        mo_project(g, set->in, NULL, normed, (mo_view){0}, x);
         record_dep_embedding(g, lm, k, mo_cols(tokens, k, 1), low, x);
         mo_tap(g, x, true, "depth.%02d.in", k);
         for (int i = 0; i < c->dep_layers; i++) {
@@ -226,7 +220,7 @@ static void record_depth(mo_graph *g, mo_lm *lm, mo_view normed, mo_view tokens,
         mo_tap(g, x, true, "depth.%02d.hidden", k);
         if (c->dep_norm)
             mo_norm(g, MO_NORM_LAYER, 1e-5f, lm->dep_norms[k], lm->dep_norm_biases[k], x, x);
-        plain_linear(g, lm->heads[k], x, (mo_view){0}, logits);
+        mo_project(g, lm->heads[k], NULL, x, (mo_view){0}, logits);
         mo_tap(g, logits, true, "depth.%02d.logits", k);
         sample->channel = 1 + k;
         sample->logits = logits;
@@ -251,12 +245,12 @@ void mo_lm_record(mo_graph *g, mo_lm *lm) {
     mo_grid_read(g, &grid, lm->user_codes, in_tokens);
     mo_tap_i32(g, in_tokens, "lm.in_tokens");
     mo_view normed = record_temporal(g, lm, in_tokens, grid.step);
-    plain_linear(g, lm->text_head, normed, (mo_view){0}, logits);
+    mo_project(g, lm->text_head, NULL, normed, (mo_view){0}, logits);
     mo_tap(g, logits, true, "lm.text_logits");
     for (int i = 0; i < c->extra_heads; i++)
         if (lm->extra_heads[i]) {
             mo_view head = mo_scratch(g, 1, c->extra_heads_dim);
-            plain_linear(g, lm->extra_heads[i], normed, (mo_view){0}, head);
+            mo_project(g, lm->extra_heads[i], NULL, normed, (mo_view){0}, head);
             mo_tap(g, head, true, "lm.extra_head.%d", i);
         }
     mo_op_sample sample = {.channel = 0,
