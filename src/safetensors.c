@@ -124,9 +124,9 @@ static int check_metadata(const mo_json *json, const mo_json_value *v, const cha
     return 0;
 }
 
-/* Fill ck->tensors from the parsed header. */
+/* Fill ck->tensors from the parsed header. *ends: where the last tensor does. */
 static int read_entries(mo_checkpoint *ck, const mo_json *json, const uint8_t *data, size_t size,
-                        size_t data_at, const char *file, moshi_error *err) {
+                        size_t data_at, uint64_t *ends, const char *file, moshi_error *err) {
     const mo_json_value *root = json->values;
     bool metadata = false;
     uint64_t needed = 0;
@@ -151,6 +151,7 @@ static int read_entries(mo_checkpoint *ck, const mo_json *json, const uint8_t *d
         if (rc < 0) return rc;
     }
     if (needed > size - data_at) return mo_checkpoint_truncated(file, data_at + needed, size, err);
+    *ends = data_at + needed;
     return 0;
 }
 
@@ -186,6 +187,7 @@ static int header_length(const uint8_t *data, size_t size, const char *file, siz
 int mo_safetensors_parse(mo_checkpoint *ck, const uint8_t *data, size_t size, const char *file,
                          moshi_error *err) {
     size_t header = 0;
+    uint64_t ends = 0;
     int rc = header_length(data, size, file, &header, err);
     if (rc < 0) return rc;
     char *what = mo_format("%s: header", file);
@@ -198,8 +200,14 @@ int mo_safetensors_parse(mo_checkpoint *ck, const uint8_t *data, size_t size, co
     if (!ck->tensors) {
         rc = mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", file);
     } else {
-        rc = read_entries(ck, &json, data, size, 8 + header, file, err);
+        rc = read_entries(ck, &json, data, size, 8 + header, &ends, file, err);
         if (rc == 0) rc = mo_checkpoint_sort(ck, file, err);
+        /* As the reference does: what nobody describes may be half of another file. */
+        if (rc == 0 && ends < size)
+            rc = mo_fail(err, MOSHI_EMODEL,
+                         "%s: wanted a file that ends with its last tensor, at %llu bytes, found "
+                         "%zu bytes: %llu too many",
+                         file, (unsigned long long)ends, size, (unsigned long long)(size - ends));
     }
     ck->names = json.strings; /* the views' names point into it */
     json.strings = NULL;

@@ -176,6 +176,23 @@ static void test_bad_headers(void) {
     }
 }
 
+/* The file ends where its last tensor does. */
+static void test_trailing_bytes(void) {
+    static const char *const headers[] = {
+        "{\"x\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", "{}"};
+    for (size_t i = 0; i < 2; i++) {
+        size_t data = i == 0 ? 4 : 0;
+        mo_checkpoint ck;
+        moshi_error err = {0};
+        CHECK(open_header(&ck, headers[i], data + 3, &err) == MOSHI_EMODEL, "3 bytes too many");
+        char wanted[64], found[64];
+        size_t whole = 8 + strlen(headers[i]) + data;
+        snprintf(wanted, sizeof wanted, "at %zu bytes", whole);
+        snprintf(found, sizeof found, "found %zu bytes: 3 too many", whole + 3);
+        CHECK(strstr(err.text, wanted) && strstr(err.text, found), "%s", err.text);
+    }
+}
+
 /* Files that are something else, as their bytes. */
 static void test_other_files(void) {
     static const struct {
@@ -322,6 +339,7 @@ int main(void) {
     test_good();
     test_dtypes();
     test_bad_headers();
+    test_trailing_bytes();
     test_other_files();
     test_truncation();
     test_mapping();
