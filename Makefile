@@ -107,7 +107,7 @@ ifeq ($(OS),Darwin)
 SONAME := libmoshi.$(SOVERSION).dylib
 SOFILE := libmoshi.$(VERSION).dylib
 SOLINK := libmoshi.dylib
-SOFLAGS := -dynamiclib -install_name $(LIBDIR)/$(SONAME)
+SOFLAGS := -dynamiclib -install_name '$(LIBDIR)/$(SONAME)'
 else
 SONAME := libmoshi.so.$(SOVERSION)
 SOFILE := libmoshi.so.$(VERSION)
@@ -119,7 +119,7 @@ SOFLAGS += -Wl,-z,defs
 endif
 endif
 
-LIB_LIBS := $(JANSSON_LIBS) -lm -pthread
+LIB_LIBS := -lm -pthread
 APP_LIBS := $(SNDFILE_LIBS) $(CURL_LIBS) $(JANSSON_LIBS) -lm -pthread
 
 # Instruction sets only on the files that hold their kernels: everything else stays portable.
@@ -131,7 +131,7 @@ $(B)/src/cpu/kernels_avx512.o: ISA := $(ISA_AVX512)
 endif
 
 .PHONY: all lib program tests test bench fuzz fuzzers lint info install install-lib uninstall clean \
-        need-jansson need-sndfile FORCE
+        need-compiler need-jansson need-sndfile FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -153,8 +153,9 @@ moshi.c needs a C11 compiler, pkg-config, jansson (JSON) and libsndfile (audio f
 endef
 export MISSING_TEXT
 
-need-jansson:
+need-compiler:
 	@test -n "$(CC_VERSION)" || { echo "No C compiler: '$(CC)' does not run.$$MISSING_TEXT" >&2; exit 1; }
+need-jansson:
 	@test -n "$(HAVE_JANSSON)" || { echo "jansson.h was not found.$$MISSING_TEXT" >&2; exit 1; }
 need-sndfile:
 	@test -n "$(HAVE_SNDFILE)" || { echo "sndfile.h was not found.$$MISSING_TEXT" >&2; exit 1; }
@@ -163,13 +164,13 @@ need-sndfile:
 COMPILE = $(CC) $(BASE) $(OPT) $(ISA) $(SANFLAGS) -Iinclude
 OUTPUT = $(CFLAGS) -MMD -MP -c $< -o $@
 
-$(LIB_OBJ): $(B)/%.o: %.c | need-jansson
+$(LIB_OBJ): $(B)/%.o: %.c | need-compiler
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(COMPILE) -Isrc $(JANSSON_CFLAGS) $(OUTPUT)
+	$(Q)$(COMPILE) -Isrc $(OUTPUT)
 
 # The program sees the public header and nothing else of the library.
-$(APP_OBJ): $(B)/%.o: %.c | need-jansson need-sndfile
+$(APP_OBJ): $(B)/%.o: %.c | need-compiler need-jansson need-sndfile
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(COMPILE) $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(CURL_CFLAGS) $(OUTPUT)
@@ -178,7 +179,7 @@ $(APP_OBJ): $(B)/%.o: %.c | need-jansson need-sndfile
 $(B)/app/embedded.o: app/repos.txt $(wildcard models/demo/*.json models/demo/*.safetensors models/demo/*.model)
 
 # Tests look inside.
-$(TEST_OBJ) $(TEST_COMMON_OBJ) $(HELPER_OBJ) $(FUZZ_OBJ) $(BENCH_OBJ): $(B)/%.o: %.c | need-jansson need-sndfile
+$(TEST_OBJ) $(TEST_COMMON_OBJ) $(HELPER_OBJ) $(FUZZ_OBJ) $(BENCH_OBJ): $(B)/%.o: %.c | need-compiler need-jansson need-sndfile
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(COMPILE) -Isrc -Iapp -Itests $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(OUTPUT)
@@ -194,10 +195,11 @@ $(B)/$(SOFILE): $(LIB_OBJ)
 	$(Q)ln -sf $(SOFILE) $(B)/$(SONAME) && ln -sf $(SONAME) $(B)/$(SOLINK)
 
 # Made every time, replaced only when it says something else: it depends on PREFIX.
+for_sed = $(subst &,\&,$(subst |,\|,$(subst \,\\,$(1))))
 $(B)/moshi.pc: moshi.pc.in FORCE
 	@mkdir -p $(@D)
-	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	    -e 's|@VERSION@|$(VERSION)|' moshi.pc.in > $@.new
+	@sed -e 's|@PREFIX@|$(call for_sed,$(PREFIX))|' -e 's|@LIBDIR@|$(call for_sed,$(LIBDIR))|' \
+	    -e 's|@INCLUDEDIR@|$(call for_sed,$(INCLUDEDIR))|' -e 's|@VERSION@|$(VERSION)|' moshi.pc.in > $@.new
 	@if cmp -s $@.new $@; then rm -f $@.new; else mv -f $@.new $@; fi
 
 $(B)/moshi: $(APP_OBJ) $(B)/libmoshi.a

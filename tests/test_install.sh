@@ -34,7 +34,7 @@ stage="$work/stage with a space"
 prefix=/opt/moshi
 
 # The same configuration as the program under test, so that nothing is compiled again.
-run_make() { "$make" -j1 CC="$compiler" SAN="$san" PREFIX=$prefix DESTDIR="$stage" "$@"; }
+run_make() { "$make" -j1 CC="$compiler" SAN="$san" PREFIX="$prefix" DESTDIR="$stage" "$@"; }
 check "make install" run_make install
 
 root="$stage$prefix"
@@ -82,12 +82,12 @@ if command -v "$pkg_config" >/dev/null 2>&1; then
     check "pkg-config: library path" test "$(pc --variable=libdir)" = "$prefix/lib"
     check "pkg-config: dynamic linking" matches "$(pc --libs)" -lmoshi
     check "pkg-config: dynamic linking needs no more" test "$(pc --libs-only-l | tr -d ' ')" = -lmoshi
-    check "pkg-config: static linking needs more" matches "$(pc --libs --static)" jansson
-    static_libs=$(pc --libs-only-l --static | sed 's/-lmoshi//')
-    static_paths=$("$pkg_config" --libs-only-L jansson)
+    check "pkg-config: static linking needs more" matches "$(pc --libs --static)" -lm
+    static_libs=$(pc --libs-only-l --libs-only-other --static | sed 's/-lmoshi//')
+    check "pkg-config: the library needs no other" test -z "$(pc --print-requires --print-requires-private)"
 else
     skip "no pkg-config: what moshi.pc says"
-    static_libs='-ljansson -lm -pthread' static_paths=''
+    static_libs='-lm -pthread'
 fi
 
 sanitize=${san:+-fsanitize=$san}
@@ -98,7 +98,7 @@ check "link with the shared library" "$compiler" $sanitize -Wall -Werror -I"$roo
     -o "$work/user_shared" -L"$root/lib" -lmoshi -Wl,-rpath,"$root/lib"
 # shellcheck disable=SC2086
 check "link with the static library" "$compiler" $sanitize -Wall -Werror -I"$root/include" "$work/user.c" \
-    -o "$work/user_static" -L"$work/static" -lmoshi $static_paths $static_libs
+    -o "$work/user_static" -L"$work/static" -lmoshi $static_libs
 runs_with_version() { test "$("$1")" = "$version"; }
 check "program with the static library" runs_with_version "$work/user_static"
 if [ "$(uname -s)" = Darwin ]; then
@@ -126,6 +126,25 @@ check "make uninstall" run_make uninstall
 left=$(find "$stage" ! -type d)
 check "nothing is left behind; found: $left" test -z "$left"
 check "the build was not touched" test -x "$build/moshi"
+
+# A prefix with a space (and with what sed takes for its own) that is used where it is.
+if command -v "$pkg_config" >/dev/null 2>&1 && [ "$(uname -s)" != Darwin ]; then
+    stage='' prefix="$work/its own & prefix"
+    check "make install under a prefix with spaces" run_make install
+    flags=$(PKG_CONFIG_PATH="$prefix/lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}" \
+        "$pkg_config" --cflags --libs moshi)
+    # pkg-config writes its answer for a shell.
+    # shellcheck disable=SC2086 # flags of the sanitizer
+    build_there() { eval "\"\$compiler\" $sanitize \"\$work/user.c\" -o \"\$work/user_there\" $flags"; }
+    check "compile and link with what pkg-config says: $flags" build_there
+    runs_there() { test "$(LD_LIBRARY_PATH=$prefix/lib "$work/user_there")" = "$version"; }
+    check "program with the library under that prefix" runs_there
+    check "make uninstall under a prefix with spaces" run_make uninstall
+    left=$(find "$prefix" ! -type d)
+    check "nothing is left under that prefix; found: $left" test -z "$left"
+else
+    skip "a prefix with spaces"
+fi
 
 echo "test_install: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

@@ -27,7 +27,7 @@ missing_to_build() {
         say "libc6-dev|headers of the C library"
     have make || say "make|runs the build"
     have pkg-config || say "pkg-config|finds libraries"
-    have_library jansson.h jansson || say "libjansson-dev|reads JSON: model configurations"
+    have_library jansson.h jansson || say "libjansson-dev|reads and writes JSON"
     have_library sndfile.h sndfile || say "libsndfile1-dev|reads and writes audio files"
     have_library curl/curl.h curl || say "libcurl4-openssl-dev|downloads models"
 }
