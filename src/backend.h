@@ -288,7 +288,13 @@ typedef struct mo_backend_ops {
     void (*write)(mo_backend *be, mo_buf *buf, size_t offset_bytes, const void *src, size_t bytes);
     void (*read)(mo_backend *be, const mo_buf *buf, size_t offset_bytes, void *dst, size_t bytes);
     void (*zero)(mo_backend *be, mo_buf *buf, size_t offset_bytes, size_t bytes);
-    /* Upload a matrix in the wanted layout. MOSHI_ENOMEM on failure. */
+    /* Bytes the device will hold for a matrix in this layout, which weight() then takes exactly; 0
+     * when it cannot hold such a matrix. Reads no data: src->data may be NULL, and no backend need
+     * be open. */
+    uint64_t (*weight_bytes)(const mo_matrix *src, mo_layout layout);
+    /* Upload a matrix in the wanted layout. MOSHI_EINVAL for one without weight_bytes,
+     * MOSHI_ENOMEM.
+     */
     int (*weight)(mo_backend *be, const mo_matrix *src, mo_layout layout, mo_weight *out);
     void (*weight_free)(mo_backend *be, mo_weight *w);
     /* Can this device run ops of `kind` on weights of `dtype`? */

@@ -19,6 +19,11 @@ typedef struct check_backend {
     mo_buf nothing;
 } check_backend;
 
+/* What the default device would hold, so that a dry run also counts its memory. */
+static uint64_t check_weight_bytes(const mo_matrix *src, mo_layout layout) {
+    return mo_backend_find(NULL)->weight_bytes(src, layout);
+}
+
 static int check_weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo_weight *out) {
     *out = (mo_weight){.buf = &((check_backend *)be)->nothing,
                        .dtype = src->dtype,
@@ -49,6 +54,7 @@ static void check_write(mo_backend *be, mo_buf *buf, size_t offset, const void *
 }
 
 static const mo_backend_ops check_ops = {.name = "check",
+                                         .weight_bytes = check_weight_bytes,
                                          .weight = check_weight,
                                          .weight_free = check_weight_free,
                                          .read = check_read,

@@ -54,7 +54,7 @@ static const mo_weight *pool_add(mo_loader *ld, const mo_matrix *src, mo_layout 
         return NULL;
     }
     ws->items[ws->n++] = w;
-    ws->bytes += w->buf->bytes;
+    ws->bytes += ws->be->ops->weight_bytes(src, layout);
     return w;
 }
 

@@ -322,6 +322,7 @@ static void check_pack(mo_backend *be, mo_dtype dtype, int rows, int cols) {
     if (CHECK(ops->weight(be, &m, MO_LAYOUT_ROWS, &w) == 0, "rows")) {
         CHECK(memcmp(w.buf->data, src, n * size) == 0, "%d x %d rows", rows, cols);
         CHECK(w.rows == rows && w.cols == cols && w.dtype == dtype, "what a weight says of itself");
+        CHECK(w.buf->bytes == ops->weight_bytes(&m, MO_LAYOUT_ROWS), "bytes of rows");
         ops->weight_free(be, &w);
         ops->weight_free(be, &w);
     }
@@ -336,6 +337,7 @@ static void check_pack(mo_backend *be, mo_dtype dtype, int rows, int cols) {
                 ok &= memcmp(got, r < rows ? want : none, size) == 0;
             }
         CHECK(ok, "%d x %d strips", rows, cols);
+        CHECK(w.buf->bytes == ops->weight_bytes(&m, MO_LAYOUT_STRIPS), "bytes of strips");
         ops->weight_free(be, &w);
     }
     free(raw);
@@ -358,7 +360,8 @@ static void test_weights(void) {
                                  {MO_F64, 2, 2, data},        {MO_F32, INT64_MAX, 1, data},
                                  {MO_F32, 1, INT64_MAX, data}};
         for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-            CHECK(be->ops->weight(be, &bad[i], MO_LAYOUT_STRIPS, &w) == MOSHI_EINVAL && !w.buf,
+            CHECK(be->ops->weight(be, &bad[i], MO_LAYOUT_STRIPS, &w) == MOSHI_EINVAL && !w.buf &&
+                      be->ops->weight_bytes(&bad[i], MO_LAYOUT_STRIPS) == 0,
                   "bad matrix %zu taken", i);
         be->ops->close(be);
     }

@@ -147,17 +147,22 @@ static void pack_strips(void *ctx, int chunk, int thread) {
     }
 }
 
-static int cpu_weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo_weight *out) {
+static uint64_t cpu_weight_bytes(const mo_matrix *src, mo_layout layout) {
     bool wide = src->dtype == MO_F32, narrow = src->dtype == MO_F16 || src->dtype == MO_BF16;
     const int64_t max_rows = (int64_t)MO_STRIP * PACK_STRIPS * MO_POOL_MAX_CHUNKS;
-    memset(out, 0, sizeof *out);
     if ((!wide && !narrow) || src->rows < 1 || src->cols < 1 || src->rows > max_rows ||
         src->cols > INT_MAX / MO_STRIP)
-        return MOSHI_EINVAL;
-    size_t size = wide ? 4 : 2, bytes, rows = (size_t)src->rows;
+        return 0;
+    size_t bytes, rows = (size_t)src->rows;
     if (layout == MO_LAYOUT_STRIPS) rows = (rows + MO_STRIP - 1) / MO_STRIP * MO_STRIP;
-    if (!mo_mul(rows, (size_t)src->cols, &bytes) || !mo_mul(bytes, size, &bytes))
-        return MOSHI_ENOMEM;
+    if (!mo_mul(rows, (size_t)src->cols, &bytes) || !mo_mul(bytes, wide ? 4 : 2, &bytes)) return 0;
+    return bytes;
+}
+
+static int cpu_weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo_weight *out) {
+    memset(out, 0, sizeof *out);
+    size_t bytes = (size_t)cpu_weight_bytes(src, layout);
+    if (bytes == 0) return MOSHI_EINVAL;
     mo_buf *buf = cpu_alloc(be, bytes);
     if (!buf) return MOSHI_ENOMEM;
     *out = (mo_weight){buf, src->dtype, layout, (int)src->rows, (int)src->cols};
@@ -165,9 +170,10 @@ static int cpu_weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo
         memcpy(buf->data, src->data, bytes);
         return 0;
     }
-    pack_job job = {src, size, buf->data};
-    size_t per_chunk = (size_t)MO_STRIP * PACK_STRIPS;
-    mo_pool_run(cpu_of(be)->pool, pack_strips, &job, (int)((rows + per_chunk - 1) / per_chunk));
+    pack_job job = {src, src->dtype == MO_F32 ? 4 : 2, buf->data};
+    const int64_t per_chunk = (int64_t)MO_STRIP * PACK_STRIPS;
+    mo_pool_run(cpu_of(be)->pool, pack_strips, &job,
+                (int)((src->rows + per_chunk - 1) / per_chunk));
     return 0;
 }
 
@@ -276,6 +282,7 @@ const mo_backend_ops mo_backend_cpu = {.name = "cpu",
                                        .write = cpu_write,
                                        .read = cpu_read,
                                        .zero = cpu_zero,
+                                       .weight_bytes = cpu_weight_bytes,
                                        .weight = cpu_weight,
                                        .weight_free = cpu_weight_free,
                                        .supports = cpu_supports,
