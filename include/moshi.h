@@ -82,6 +82,24 @@ MOSHI_API const char *moshi_version(void);
 /* Meaning of an error code; static, never NULL. */
 MOSHI_API const char *moshi_strerror(int code);
 
+/* ---- devices ------------------------------------------------------------------------------ */
+
+enum { MOSHI_DEVICE_NAME = 64 };
+
+/* Facts of one device that this build can compute on. Texts are "" where nothing is known. */
+typedef struct moshi_device_info {
+    const char *kind;             /* the backend: "cpu"; static */
+    char name[MOSHI_DEVICE_NAME]; /* what moshi_engine_options.device takes: "cpu" */
+    char description[128];        /* what its maker calls it */
+    char driver[128];             /* what drives it, with a version; the CPU: its kernels */
+    uint64_t memory_bytes;        /* 0: unknown */
+    uintptr_t reserved[8];
+} moshi_device_info;
+
+/* Device number `index`, the best first. 1 and *info filled, or 0 past the last. Asks drivers, and
+ * so may suffer from what is wrong with them. */
+MOSHI_API int moshi_device_get(int index, moshi_device_info *info);
+
 /* ---- engine ------------------------------------------------------------------------------- */
 
 typedef struct moshi_engine moshi_engine;
@@ -114,7 +132,7 @@ typedef struct moshi_engine_options {
         *model; /* directory, checkpoint file with config.json beside it; or NULL with blobs */
     const moshi_blob *blobs; /* the model's files in memory, instead of `model` */
     size_t n_blobs;
-    const char *device;      /* NULL or "cpu" */
+    const char *device;      /* a name of moshi_device_get(); NULL: "cpu" */
     int sessions;            /* slots, 1..1024; default 1 */
     int threads;             /* default: one per physical core; 1..256 */
     int flags;               /* MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_NO_CODEC */

@@ -274,12 +274,15 @@ typedef struct mo_op {
 typedef struct mo_backend_options {
     int threads; /* 0: one per physical core */
     int level;   /* CPU: 0 the best the machine has, else force one (mo_cpu_level), for tests */
+    int nth;     /* which device of the backend; the CPU backend has one */
 } mo_backend_options;
 
 /* The table every device provides. All memory is taken by alloc, weight and record; run never
  * allocates. One backend is driven by one thread at a time. */
 typedef struct mo_backend_ops {
-    const char *name;
+    const char *name; /* of its first device, too: "vulkan" is "vulkan:0" */
+    /* Fill *info, which is zeroed, with the facts of device `nth`. 1, or 0 when there is none. */
+    int (*describe)(int nth, moshi_device_info *info);
     int (*open)(mo_backend **out, const mo_backend_options *options, moshi_error *err);
     void (*close)(mo_backend *be);
     /* Zeroed memory; NULL when there is none left. */
@@ -314,8 +317,20 @@ struct mo_backend {
     /* followed by the device's own fields */
 };
 
-/* The devices this build knows, best first, NULL-terminated by name == NULL. */
-const mo_backend_ops *mo_backend_find(const char *device);
+/* devices.c: the backends of this build, best first; NULL past the last. */
+const mo_backend_ops *mo_backend_at(int i);
 extern const mo_backend_ops mo_backend_cpu;
+
+typedef struct mo_device {
+    const mo_backend_ops *ops;
+    int nth; /* which device of that backend */
+    moshi_device_info info;
+} mo_device;
+
+/* The device of this name (NULL: "cpu"), or MOSHI_EDEVICE with the names there are. */
+int mo_device_find(mo_device *out, const char *device, moshi_error *err);
+
+/* "linear"; static. */
+const char *mo_op_name(mo_op_kind kind);
 
 #endif

@@ -81,14 +81,13 @@ static int record(moshi_codec *c, moshi_error *err) {
 }
 
 static int codec_open(moshi_codec *c, const moshi_codec_options *o, moshi_error *err) {
-    const char *device = o->device ? o->device : "cpu";
-    const mo_backend_ops *ops = mo_backend_find(device);
-    if (!ops)
-        return mo_fail(err, MOSHI_EDEVICE, "device '%s' is not available: wanted cpu", device);
-    mo_model_files files;
-    int rc = mo_model_files_open(&files, o->model, o->blobs, o->n_blobs, MO_WANT_MIMI, err);
+    mo_device device;
+    int rc = mo_device_find(&device, o->device, err);
     if (rc < 0) return rc;
-    rc = ops->open(&c->be, &(mo_backend_options){.threads = o->threads}, err);
+    mo_model_files files;
+    rc = mo_model_files_open(&files, o->model, o->blobs, o->n_blobs, MO_WANT_MIMI, err);
+    if (rc < 0) return rc;
+    rc = device.ops->open(&c->be, &(mo_backend_options){o->threads, 0, device.nth}, err);
     if (rc == 0) rc = load(c, &files, o, err);
     if (rc == 0) rc = record(c, err);
     mo_model_files_close(&files);

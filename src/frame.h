@@ -14,6 +14,7 @@ typedef struct mo_stage {
 struct moshi_engine {
     pthread_mutex_t lock; /* step, open, close, reset, trace */
     mo_backend *be;
+    char device[MOSHI_DEVICE_NAME];
     int slots, flags;
     bool has_codec, has_decoder;
     mo_text text;

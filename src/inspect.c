@@ -21,7 +21,7 @@ typedef struct check_backend {
 
 /* What the default device would hold, so that a dry run also counts its memory. */
 static uint64_t check_weight_bytes(const mo_matrix *src, mo_layout layout) {
-    return mo_backend_find(NULL)->weight_bytes(src, layout);
+    return mo_backend_cpu.weight_bytes(src, layout);
 }
 
 static int check_weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo_weight *out) {

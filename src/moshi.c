@@ -118,7 +118,7 @@ static int open_with_files(moshi_engine *e, mo_model_files *f, const moshi_engin
     e->info.model_type = mo_format("%s", e->info.model_type);
     if (!e->info.model_type) return mo_fail(err, MOSHI_ENOMEM, "out of memory");
     e->info.delays = e->model.lm.cfg.delays;
-    e->info.device = e->be->ops->name;
+    e->info.device = e->device;
     e->info.kernels = e->be->ops->kernels(e->be);
     e->info.threads = e->be->ops->threads(e->be);
     e->info.sessions = e->slots;
@@ -134,16 +134,16 @@ static int open_with_files(moshi_engine *e, mo_model_files *f, const moshi_engin
 }
 
 static int engine_open(moshi_engine *e, const moshi_engine_options *o, moshi_error *err) {
-    const char *device = o->device ? o->device : "cpu";
-    const mo_backend_ops *ops = mo_backend_find(device);
-    if (!ops)
-        return mo_fail(err, MOSHI_EDEVICE, "device '%s' is not available: wanted cpu", device);
+    mo_device device;
+    int rc = mo_device_find(&device, o->device, err);
+    if (rc < 0) return rc;
+    memcpy(e->device, device.info.name, sizeof e->device);
     int want = MO_WANT_LM;
     if (!(o->flags & MOSHI_NO_CODEC)) want |= MO_WANT_MIMI | MO_WANT_TEXT;
     mo_model_files files;
-    int rc = mo_model_files_open(&files, o->model, o->blobs, o->n_blobs, want, err);
+    rc = mo_model_files_open(&files, o->model, o->blobs, o->n_blobs, want, err);
     if (rc < 0) return rc;
-    rc = ops->open(&e->be, &(mo_backend_options){.threads = o->threads}, err);
+    rc = device.ops->open(&e->be, &(mo_backend_options){o->threads, 0, device.nth}, err);
     if (rc == 0) rc = open_with_files(e, &files, o, err);
     mo_model_files_close(&files);
     return rc;

@@ -258,9 +258,23 @@ static void check_refused(int threads, int level, int code, const char *word) {
 }
 
 static void test_open(void) {
-    CHECK(mo_backend_find(NULL) == &mo_backend_cpu, "the default device");
-    CHECK(mo_backend_find("cpu") == &mo_backend_cpu, "cpu by name");
-    CHECK(mo_backend_find("cuda") == NULL && mo_backend_find("") == NULL, "unknown devices");
+    mo_device d;
+    moshi_error why = {0};
+    CHECK(mo_device_find(&d, NULL, &why) == 0 && d.ops == &mo_backend_cpu, "the default device");
+    CHECK(mo_device_find(&d, "cpu", &why) == 0 && d.ops == &mo_backend_cpu, "cpu by name");
+    CHECK(mo_device_find(&d, "toaster", &why) == MOSHI_EDEVICE && strstr(why.text, "'toaster'") &&
+              strstr(why.text, "wanted cpu"),
+          "an unknown device: %s", why.text);
+    CHECK(mo_device_find(&d, "", NULL) == MOSHI_EDEVICE, "no name");
+    moshi_device_info info;
+    CHECK(moshi_device_get(0, &info) == 1 && !strcmp(info.name, "cpu"), "device 0 is '%s'",
+          info.name);
+    CHECK(!strcmp(info.kind, "cpu") && info.description[0] && strstr(info.driver, "kernels") &&
+              info.memory_bytes > 1 << 20,
+          "facts of the cpu");
+    CHECK(moshi_device_get(1, &info) == 0 && moshi_device_get(-1, &info) == MOSHI_EINVAL &&
+              moshi_device_get(0, NULL) == MOSHI_EINVAL,
+          "no such devices");
     check_refused(-1, 0, MOSHI_EINVAL, "threads");
     check_refused(257, 0, MOSHI_EINVAL, "257");
     check_refused(1, 99, MOSHI_EDEVICE, "level");

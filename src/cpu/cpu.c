@@ -1,10 +1,13 @@
 /* cpu.c - the CPU backend: memory, packed weights, recorded programs. */
+#include "cpuid.h"
 #include "exec.h"
 #include "pool.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MAX_THREADS = 256, CHUNKS_PER_THREAD = 8 };
 
@@ -38,6 +41,18 @@ static void cpu_close(mo_backend *be) {
     if (!be) return;
     mo_pool_close(cpu_of(be)->pool);
     free(be);
+}
+
+static int cpu_describe(int nth, moshi_device_info *info) {
+    if (nth > 0) return 0;
+    info->kind = "cpu";
+    snprintf(info->name, sizeof info->name, "cpu");
+    mo_cpu_brand(info->description, sizeof info->description);
+    snprintf(info->driver, sizeof info->driver, "%s kernels",
+             mo_kernels_get(MO_CPU_LEVEL_AUTO)->name);
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    if (pages > 0 && size > 0) info->memory_bytes = (uint64_t)pages * (uint64_t)size;
+    return 1;
 }
 
 static int cpu_open(mo_backend **out, const mo_backend_options *options, moshi_error *err) {
@@ -275,6 +290,7 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
 /* ---- the table ------------------------------------------------------------------------------ */
 
 const mo_backend_ops mo_backend_cpu = {.name = "cpu",
+                                       .describe = cpu_describe,
                                        .open = cpu_open,
                                        .close = cpu_close,
                                        .alloc = cpu_alloc,
@@ -291,11 +307,3 @@ const mo_backend_ops mo_backend_cpu = {.name = "cpu",
                                        .run = cpu_run,
                                        .threads = cpu_threads,
                                        .kernels = cpu_kernels};
-
-const mo_backend_ops *mo_backend_find(const char *device) {
-    static const mo_backend_ops *const known[] = {&mo_backend_cpu};
-    if (!device) return known[0];
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (strcmp(known[i]->name, device) == 0) return known[i];
-    return NULL;
-}

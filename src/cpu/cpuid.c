@@ -2,6 +2,8 @@
 #include "cpuid.h"
 
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
@@ -36,7 +38,28 @@ bool mo_cpu_has_neon(void) {
     return false;
 }
 
+void mo_cpu_brand(char *out, size_t cap) {
+    const unsigned first = 0x80000002;
+    unsigned r[12];
+    char text[sizeof r + 1] = "";
+    bool told = __get_cpuid_max(0x80000000, NULL) >= first + 2;
+    for (unsigned i = 0; told && i < 3; i++)
+        __get_cpuid(first + i, &r[4 * i], &r[4 * i + 1], &r[4 * i + 2], &r[4 * i + 3]);
+    if (told) memcpy(text, r, sizeof r);
+    text[sizeof r] = 0;
+    const char *name = text + strspn(text, " "); /* some makers align to the right */
+    snprintf(out, cap, "%s", name[0] ? name : "x86 processor");
+}
+
 #else
+
+void mo_cpu_brand(char *out, size_t cap) {
+#if defined(__aarch64__)
+    snprintf(out, cap, "64-bit Arm processor");
+#else
+    snprintf(out, cap, "processor");
+#endif
+}
 
 bool mo_cpu_has_avx2(void) {
     return false;

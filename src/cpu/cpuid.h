@@ -3,9 +3,12 @@
 #define MO_CPU_CPUID_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 bool mo_cpu_has_avx2(void);   /* AVX2, FMA and F16C */
 bool mo_cpu_has_avx512(void); /* F, BW, VL, DQ and the above */
 bool mo_cpu_has_neon(void);
+/* What the maker calls the processor, or the architecture where it does not say. */
+void mo_cpu_brand(char *out, size_t cap);
 
 #endif
