@@ -173,10 +173,18 @@ $(LIB_OBJ): $(B)/%.o: %.c | need-compiler
 $(APP_OBJ): $(B)/%.o: %.c | need-compiler need-jansson need-sndfile
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(COMPILE) $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(CURL_CFLAGS) $(OUTPUT)
+	$(Q)$(COMPILE) $(DEFINES) $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(CURL_CFLAGS) $(OUTPUT)
 
 # The assembler includes these files, which the dependency output of the compiler does not know.
 $(B)/app/embedded.o: app/repos.txt $(wildcard models/demo/*.json models/demo/*.safetensors models/demo/*.model)
+
+# Written every time, replaced only when git has another name for the sources.
+$(B)/sources.txt: FORCE
+	@mkdir -p $(@D)
+	@name=$$(git describe --always --dirty 2>/dev/null); echo "$${name:+ ($$name)}" >$@.new
+	@if cmp -s $@.new $@; then rm -f $@.new; else mv -f $@.new $@; fi
+$(B)/app/build.o: $(B)/sources.txt
+$(B)/app/build.o: DEFINES = -DAPP_SOURCES="\"$$(cat $(B)/sources.txt)\""
 
 # Tests look inside.
 $(TEST_OBJ) $(TEST_COMMON_OBJ) $(HELPER_OBJ) $(FUZZ_OBJ) $(BENCH_OBJ): $(B)/%.o: %.c | need-compiler need-jansson need-sndfile
