@@ -1,0 +1,51 @@
+/* recording.h - everything an engine computed for one input, for comparing it with another.
+ *
+ * Two runs. The free one hears the input and answers greedily: its encoder's intermediates, its
+ * codes, tokens and audio. The forced one is given the codes and tokens of a common plan, so that
+ * two engines compute the same thing at every step, whatever they would have chosen: the
+ * intermediates of the language model and of the decoder. */
+#ifndef APP_RECORDING_H
+#define APP_RECORDING_H
+
+#include "moshi.h"
+
+#include "app.h"
+#include "progress.h"
+
+/* All rows of one intermediate. */
+typedef struct track {
+    char *name; /* of the tap */
+    moshi_dtype dtype;
+    size_t width; /* elements in a row */
+    size_t rows;
+    app_buffer data;
+} track;
+
+/* The codes and tokens both engines are given. */
+typedef struct plan {
+    int user, channels; /* user codebooks; 1 + dep_q */
+    int64_t steps;
+    int32_t *codes; /* [steps, user] */
+    int32_t *force; /* [steps, channels] */
+} plan;
+
+typedef struct recording {
+    track *tracks; /* in the order in which they were computed */
+    size_t n, cursor;
+    app_buffer audio; /* float samples of the free run's answer */
+    int rate_hz;
+    app_buffer words; /* of the free run, separated by blanks */
+    plan chosen;      /* what the free run heard and chose */
+    double seconds;   /* both runs */
+    double forced_s;  /* of the forced run alone */
+} recording;
+
+/* Run `engine` on `pcm` (at the engine's rate) for at most `frames` frames, then through `common`,
+ * or, when NULL, through what the free run itself chose. */
+int recording_make(recording *r, moshi_engine *engine, const float *pcm, size_t samples,
+                   const plan *common, progress *bar, app_error *err);
+void recording_free(recording *r);
+
+const track *recording_find(const recording *r, const char *name);
+
+#endif
