@@ -790,10 +790,6 @@ static void test_attend(void) {
 
 /* ---- codec ops ------------------------------------------------------------------------------ */
 
-typedef struct upsample_case {
-    int slots, steps, channels, taps, stride;
-} upsample_case;
-
 static void upsample_build(rig *r, const void *arg) {
     const upsample_case *c = arg;
     mo_op_upsample *op = &rig_op(r, MO_OP_UPSAMPLE)->u.upsample;
@@ -824,19 +820,12 @@ static void upsample_judge(rig *r, const void *arg, const char *what) {
 }
 
 static void test_upsample(void) {
-    static const upsample_case cases[] = {
-        {1, 1, 16, 2, 2}, {3, 2, 33, 2, 2}, {2, 3, 7, 3, 5}, {1, 5, 512, 2, 2}, {8, 1, 20, 1, 4}};
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < sizeof upsample_cases / sizeof upsample_cases[0]; i++) {
         char what[80];
         snprintf(what, sizeof what, "upsample %zu", i);
-        run_case(what, cases[i].slots, &cases[i], upsample_build, upsample_judge);
+        run_case(what, upsample_cases[i].slots, &upsample_cases[i], upsample_build, upsample_judge);
     }
 }
-
-typedef struct rvq_case {
-    int slots, rows, bins, dim;
-    float closeness; /* size of the difference between neighbouring entries */
-} rvq_case;
 
 /* Entries come in near-equal pairs and exact duplicates, so that float32 scores cannot tell them
  * apart and the first index must win a tie. */
@@ -902,21 +891,14 @@ static void rvq_judge(rig *r, const void *arg, const char *what) {
 }
 
 static void test_rvq(void) {
-    static const rvq_case cases[] = {{1, 1, 1, 4, 1.0f},     {2, 1, 40, 16, 1.0f},
-                                     {1, 3, 100, 32, 1e-7f}, {3, 2, 63, 20, 0.0f},
-                                     {1, 2, 256, 64, 1e-6f}, {8, 1, 33, 8, 0.0f}};
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < sizeof rvq_cases / sizeof rvq_cases[0]; i++) {
         char what[80];
         snprintf(what, sizeof what, "rvq_pick %zu", i);
-        run_case(what, cases[i].slots, &cases[i], rvq_build, rvq_judge);
+        run_case(what, rvq_cases[i].slots, &rvq_cases[i], rvq_build, rvq_judge);
     }
 }
 
 /* ---- streams -------------------------------------------------------------------------------- */
-
-typedef struct stream_case {
-    int slots, rows, cols, n;
-} stream_case;
 
 /* pad_first (for slots at position 0), shift, advance on one view. */
 static void stream_build(rig *r, const void *arg) {
@@ -947,20 +929,14 @@ static void stream_judge(rig *r, const void *arg, const char *what) {
 }
 
 static void test_streams(void) {
-    static const stream_case cases[] = {{1, 3, 4, 1}, {2, 6, 1, 4}, {3, 7, 33, 2}, {2, 9, 16, 8}};
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < sizeof stream_cases / sizeof stream_cases[0]; i++) {
         char what[80];
         snprintf(what, sizeof what, "pad_first, shift, advance %zu", i);
-        run_case(what, cases[i].slots, &cases[i], stream_build, stream_judge);
+        run_case(what, stream_cases[i].slots, &stream_cases[i], stream_build, stream_judge);
     }
 }
 
 /* ---- token grid ----------------------------------------------------------------------------- */
-
-typedef struct grid_case {
-    int n_q, dep_q, max_delay;
-    int delays[12];
-} grid_case;
 
 /* The reference's rules on a grid without end: rows are steps, -2 = nothing there yet. */
 enum { GRID_STEPS = 40, TEXT_INITIAL = 500, AUDIO_INITIAL = 128 };
@@ -1021,26 +997,16 @@ static void grid_one(const grid_case *c, mo_backend *be, uint64_t *rng) {
 }
 
 static void test_grid(void) {
-    static const grid_case cases[] = {{4, 2, 1, {0, 0, 1, 0, 1}},
-                                      {6, 3, 2, {0, 0, 2, 2, 0, 2, 2}},
-                                      {3, 0, 0, {0, 0, 0, 0}},
-                                      {5, 5, 2, {0, 0, 2, 2, 1, 2}},
-                                      {8, 4, 5, {1, 0, 3, 5, 2, 0, 4, 5, 1}}};
     mo_backend *be;
     uint64_t rng = 7;
     mo_backend_options options = {.threads = 1, .level = MO_CPU_LEVEL_C};
     if (!CHECK(mo_backend_cpu.open(&be, &options, NULL) == 0, "open")) return;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) grid_one(&cases[i], be, &rng);
+    for (size_t i = 0; i < sizeof grid_cases / sizeof grid_cases[0]; i++)
+        grid_one(&grid_cases[i], be, &rng);
     mo_backend_cpu.close(be);
 }
 
 /* ---- sampling ------------------------------------------------------------------------------- */
-
-typedef struct sample_case {
-    int slots, n, channel, top_k;
-    float temp;
-    bool ties;
-} sample_case;
 
 enum { FORCED_SLOT = 1, FORCED_TOKEN = 3 };
 
@@ -1129,16 +1095,10 @@ static void sample_judge(rig *r, const void *arg, const char *what) {
 }
 
 static void test_sample(void) {
-    static const sample_case cases[] = {
-        {1, 1, 0, 0, 0.7f, false},    {2, 50, 0, 5, 0.7f, false},  {3, 128, 3, 250, 0.8f, false},
-        {8, 500, 0, 25, 0.7f, false}, {4, 300, 8, 0, 1.0f, false}, {4, 100, 2, 10, 0.8f, true},
-        {3, 77, 1, 1, 0.5f, true},    {3, 200, 0, 3, 0.0f, true},  {2, 64, 4, 9, -1.0f, false},
-        {8, 90, 5, 40, 3.0f, true},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < sizeof sample_cases / sizeof sample_cases[0]; i++) {
         char what[80];
         snprintf(what, sizeof what, "sample %zu", i);
-        run_case(what, cases[i].slots, &cases[i], sample_build, sample_judge);
+        run_case(what, sample_cases[i].slots, &sample_cases[i], sample_build, sample_judge);
     }
 }
 

@@ -1,6 +1,7 @@
-/* ops_cases.h - the shapes the op tests run, and the official ones the benchmark times. */
-#ifndef MO_TESTS_OPS_CASES_H
-#define MO_TESTS_OPS_CASES_H
+/* ops_cases.h - the shapes that the op tests and moshi_device_check() run, and the official ones
+ * the benchmark times. */
+#ifndef MO_OPS_CASES_H
+#define MO_OPS_CASES_H
 
 #include "backend.h"
 
@@ -81,6 +82,54 @@ static const attend_case attend_cases[] = {
 
 /* positions each attend case runs at: empty ring, filling, wrapped, far out */
 static const int attend_positions[] = {0, 1, 5, 33, 260, 70000};
+
+typedef struct upsample_case {
+    int slots, steps, channels, taps, stride;
+} upsample_case;
+
+static const upsample_case upsample_cases[] = {
+    {1, 1, 16, 2, 2}, {3, 2, 33, 2, 2}, {2, 3, 7, 3, 5}, {1, 5, 512, 2, 2}, {8, 1, 20, 1, 4}};
+
+typedef struct rvq_case {
+    int slots, rows, bins, dim;
+    float closeness; /* size of the difference between neighbouring entries */
+} rvq_case;
+
+static const rvq_case rvq_cases[] = {{1, 1, 1, 4, 1.0f},     {2, 1, 40, 16, 1.0f},
+                                     {1, 3, 100, 32, 1e-7f}, {3, 2, 63, 20, 0.0f},
+                                     {1, 2, 256, 64, 1e-6f}, {8, 1, 33, 8, 0.0f}};
+
+/* pad_first, shift, advance: the last n rows are kept */
+typedef struct stream_case {
+    int slots, rows, cols, n;
+} stream_case;
+
+static const stream_case stream_cases[] = {
+    {1, 3, 4, 1}, {2, 6, 1, 4}, {3, 7, 33, 2}, {2, 9, 16, 8}};
+
+typedef struct grid_case {
+    int n_q, dep_q, max_delay;
+    int delays[12];
+} grid_case;
+
+static const grid_case grid_cases[] = {{4, 2, 1, {0, 0, 1, 0, 1}},
+                                       {6, 3, 2, {0, 0, 2, 2, 0, 2, 2}},
+                                       {3, 0, 0, {0, 0, 0, 0}},
+                                       {5, 5, 2, {0, 0, 2, 2, 1, 2}},
+                                       {8, 4, 5, {1, 0, 3, 5, 2, 0, 4, 5, 1}}};
+
+typedef struct sample_case {
+    int slots, n, channel, top_k;
+    float temp;
+    bool ties;
+} sample_case;
+
+static const sample_case sample_cases[] = {
+    {1, 1, 0, 0, 0.7f, false},    {2, 50, 0, 5, 0.7f, false},  {3, 128, 3, 250, 0.8f, false},
+    {8, 500, 0, 25, 0.7f, false}, {4, 300, 8, 0, 1.0f, false}, {4, 100, 2, 10, 0.8f, true},
+    {3, 77, 1, 1, 0.5f, true},    {3, 200, 0, 3, 0.0f, true},  {2, 64, 4, 9, -1.0f, false},
+    {8, 90, 5, 40, 3.0f, true},
+};
 
 /* Official sizes the benchmark times: convolutions of the codec, matrices of the language models.
  */
