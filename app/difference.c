@@ -170,9 +170,11 @@ static size_t largest(const float *x, size_t n) {
     return best;
 }
 
-static double log_sum_exp(const float *x, size_t n, double high) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += exp((double)x[i] - high);
+/* `at` is the place of the largest. */
+static double log_sum_exp(const float *x, size_t n, size_t at) {
+    double sum = 1, high = (double)x[at];
+    for (size_t i = 0; i < n; i++)
+        if (i != at) sum += exp((double)x[i] - high);
     return high + log(sum);
 }
 
@@ -181,8 +183,8 @@ static void add_logits(logits_sum *s, const track *a, const track *b) {
     for (size_t row = 0; row < common_rows(a, b); row++) {
         const float *x = row_of(a, row), *y = row_of(b, row);
         size_t bx = largest(x, a->width), by = largest(y, a->width);
-        double zx = log_sum_exp(x, a->width, (double)x[bx]);
-        double zy = log_sum_exp(y, a->width, (double)y[by]);
+        double zx = log_sum_exp(x, a->width, bx);
+        double zy = log_sum_exp(y, a->width, by);
         double kl = 0, xx = 0, yy = 0, xy = 0;
         for (size_t i = 0; i < a->width; i++) {
             double p = (double)x[i] - zx, q = (double)y[i] - zy;
