@@ -22,15 +22,17 @@ command -v "$qemu" >/dev/null 2>&1 || skip "no $qemu: NEON kernels not tested"
 
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
-"$cc" -std=c11 -O2 -Wall -Wextra -Wshadow -Werror -ffp-contract=off -fno-math-errno -pthread \
-    -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -Iinclude -Isrc -Itests \
-    src/cpu/*.c src/util.c tests/test_ops.c -lm -o "$work/test_ops" || exit 1
-"$qemu" -L "$root" "$work/test_ops" >"$work/log" 2>&1
-code=$?
-sed 's/^test_ops:/cross_aarch64:/' "$work/log"
-# Without this the run would pass on a build that left the NEON kernels out.
-if grep -q '^SKIP' "$work/log"; then
-    echo "cross_aarch64: FAIL only the C kernels were built" >&2
-    exit 1
-fi
-exit $code
+failed=0
+for test in test_ops test_attend; do
+    "$cc" -std=c11 -O2 -Wall -Wextra -Wshadow -Werror -ffp-contract=off -fno-math-errno -pthread \
+        -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -Iinclude -Isrc -Itests \
+        src/cpu/*.c src/ops.c src/util.c tests/$test.c -lm -o "$work/$test" || exit 1
+    "$qemu" -L "$root" "$work/$test" >"$work/log" 2>&1 || failed=1
+    sed "s/^$test:/cross_aarch64 $test:/" "$work/log"
+    # Without this the run would pass on a build that left the NEON kernels out.
+    if grep -q '^SKIP' "$work/log"; then
+        echo "cross_aarch64: FAIL only the C kernels were built" >&2
+        exit 1
+    fi
+done
+exit $failed
