@@ -95,3 +95,12 @@ int app_flush_stdout(app_error *err) {
     return app_fail(err, EXIT_USAGE, "cannot write to standard output: %s",
                     errno ? strerror(errno) : "write failed");
 }
+
+const char *app_size_text(char out[32], uint64_t bytes) {
+    static const char *const units[] = {"bytes", "kB", "MB", "GB", "TB"};
+    double value = (double)bytes;
+    int unit = 0;
+    for (; value >= 1000 && unit < 4; unit++) value /= 1000;
+    snprintf(out, 32, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+    return out;
+}

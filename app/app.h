@@ -56,6 +56,8 @@ void app_buffer_free(app_buffer *buffer);
 double app_now_s(void);
 /* Value of an environment variable; NULL when unset or one of "", "0", "no", "off". */
 const char *app_env(const char *name);
+/* "15.8 GB" */
+const char *app_size_text(char out[32], uint64_t bytes);
 /* Write everything still buffered for standard output; failures (pipe closed, disk full) count. */
 int app_flush_stdout(app_error *err);
 

@@ -1,6 +1,7 @@
 /* cmd_inspect.c - `moshi inspect`: what a model file is and whether it would run. */
 #include "json.h"
 #include "model.h"
+#include "plan.h"
 #include "verb.h"
 
 #include <inttypes.h>
@@ -75,7 +76,8 @@ static const char *verbs_of(const moshi_model_info *info) {
     return talks ? "yes" : "yes, with trace only (reply needs a model that hears and speaks)";
 }
 
-static void print_info(const moshi_model_info *info, const char *name, bool all) {
+static void print_info(const moshi_model_info *info, const memory_plan *plan, const char *name,
+                       bool all) {
     census c;
     take_census(&c, info);
     printf("%s: %s\n", name, info->summary);
@@ -84,6 +86,7 @@ static void print_info(const moshi_model_info *info, const char *name, bool all)
     for (int i = 0; i < c.n; i++)
         printf("%-15s %" PRIu64 " %s, %.1f MB\n", i ? "" : "tensors", c.tensors[i], c.dtype[i],
                (double)c.bytes[i] / 1e6);
+    plan_print(plan);
     if (c.problems) printf("problems        %zu tensors\n", c.problems);
     for (size_t i = 0; i < info->n_tensors; i++)
         if (all || info->tensors[i].problem) print_tensor(&info->tensors[i]);
@@ -128,7 +131,8 @@ static json_t *census_json(const census *c) {
     return all;
 }
 
-static int print_json(const moshi_model_info *info, const char *name, bool all, app_error *err) {
+static int print_json(const moshi_model_info *info, const memory_plan *plan, const char *name,
+                      bool all, app_error *err) {
     census c;
     take_census(&c, info);
     json_t *tensors = json_array();
@@ -140,6 +144,7 @@ static int print_json(const moshi_model_info *info, const char *name, bool all, 
                              "dtypes", census_json(&c), all ? "tensors" : "problems", tensors,
                              "parameters", (json_int_t)info->engine.parameters);
     if (root && info->reason) json_object_set_new(root, "reason", json_text(info->reason));
+    if (root && plan->n > 0) json_object_set_new(root, "memory", plan_json(plan));
     if (root && info->dim > 0) json_object_set_new(root, "lm", language_model_json(info));
     const moshi_codec_info *codec = &info->codec;
     if (root && codec->frame_samples > 0)
@@ -164,14 +169,17 @@ static int run(const arguments *args, app_error *err) {
     int rc = model_locate(&choice, args, false, err);
     if (rc != EXIT_OK) return rc;
     rc = moshi_inspect(&info, choice.path, choice.blobs, choice.n_blobs, &why);
+    memory_plan plan = {.n = 0};
+    if (rc == 0 && info->runs)
+        plan_make(&plan, &choice, info, (int)option_of(args, "sessions")->integer);
     model_choice_free(&choice);
     if (rc < 0) return app_fail_library(err, rc, why.text);
     bool all = option_given(args, "tensors");
     rc = EXIT_OK;
     if (option_given(args, "json"))
-        rc = print_json(info, choice.name, all, err);
+        rc = print_json(info, &plan, choice.name, all, err);
     else
-        print_info(info, choice.name, all);
+        print_info(info, &plan, choice.name, all);
     if (rc == EXIT_OK) rc = app_flush_stdout(err);
     if (rc == EXIT_OK && !info->runs)
         rc = app_fail(err, EXIT_MODEL, "would not run: %s", info->reason);
@@ -181,6 +189,12 @@ static int run(const arguments *args, app_error *err) {
 
 static const option_spec SPECS[] = {
     MODEL_OPTION,
+    {.name = "sessions",
+     .kind = OPTION_INTEGER,
+     .value = "N",
+     .min = 1,
+     .max = 1024,
+     .help = "also how much memory N conversations at once would take"},
     {.name = "tensors", .kind = OPTION_FLAG, .help = "list every tensor"},
     {.name = "json", .kind = OPTION_FLAG, .help = "print the result as JSON"},
 };
@@ -190,8 +204,9 @@ const verb verb_inspect = {
     .usage = "[MODEL] [options]",
     .summary = "what a model is, what it needs, and whether it would run",
     .text = "Prints sizes, channels, delays, codebooks, sampling defaults, how the weights are\n"
-            "stored, and every tensor that looks damaged. Exit code 3 when this version could not\n"
-            "run the model, with the reason. MODEL may also be a codec alone.",
+            "stored, the memory that one and eight conversations take on each device, and every\n"
+            "tensor that looks damaged. Exit code 3 when this version could not run the model,\n"
+            "with the reason. MODEL may also be a codec alone.",
     .example = "  moshi inspect path/to/model",
     VERB_OPTIONS(SPECS),
     .max_positional = 1,

@@ -64,24 +64,14 @@ static void note(void *user, const char *text) {
     fprintf(stderr, "%s\n", text);
 }
 
-/* "15.8 GB" */
-static const char *size_text(char out[32], uint64_t bytes) {
-    static const char *const units[] = {"bytes", "kB", "MB", "GB", "TB"};
-    double value = (double)bytes;
-    int unit = 0;
-    for (; value >= 1000 && unit < 4; unit++) value /= 1000;
-    snprintf(out, 32, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
-    return out;
-}
-
 static void draw(pull *p, uint64_t have, const char *what) {
     char text[120], a[32], b[32], c[32];
     double now = app_now_s();
     uint64_t new_bytes = have > p->at_start ? have - p->at_start : 0;
     double speed = now > p->started_s ? (double)new_bytes / (now - p->started_s) : 0;
     uint64_t all = p->before + have;
-    snprintf(text, sizeof text, "%s %s of %s, %s/s", what, size_text(a, all),
-             size_text(b, p->total), size_text(c, (uint64_t)speed));
+    snprintf(text, sizeof text, "%s %s of %s, %s/s", what, app_size_text(a, all),
+             app_size_text(b, p->total), app_size_text(c, (uint64_t)speed));
     /* The bar reckons the time left from its start: as if all bytes had come at this speed. */
     if (speed > 0) p->bar.started_s = now - (double)all / speed;
     progress_draw(&p->bar, p->total ? (double)all / (double)p->total : 0, text);
@@ -324,7 +314,7 @@ static int say_kept(const partial *part, int rc, app_error *err) {
     uint64_t have = partial_have(part);
     snprintf(why, sizeof why, "%.1499s", rc >= EXIT_SIGNAL ? "interrupted" : err->text);
     return app_fail(err, rc, "%s; %s of %s are kept, the same command goes on from there", why,
-                    size_text(a, have), size_text(b, part->size));
+                    app_size_text(a, have), app_size_text(b, part->size));
 }
 
 /* Receive what is missing, and verify. */
@@ -419,7 +409,7 @@ static int get_file(pull *p, pull_file *file, app_error *err) {
             rc = look_for_blob(p, file, err);
             if (rc == EXIT_OK && !file->here) {
                 snprintf(text, sizeof text, "%s%s%s", file->name, file->size < 0 ? "" : ", ",
-                         file->size < 0 ? "" : size_text(size, (uint64_t)file->size));
+                         file->size < 0 ? "" : app_size_text(size, (uint64_t)file->size));
                 note(p, text);
                 rc = get_blob(p, file, err);
             }
@@ -463,7 +453,7 @@ static int check_room(pull *p, app_error *err) {
     return app_fail(
         err, EXIT_USAGE,
         "%s: not enough room: %s are to come, %s are free (HF_HOME names another place)", p->cache,
-        size_text(a, need), size_text(b, room));
+        app_size_text(a, need), app_size_text(b, room));
 }
 
 /* ---- which files ---------------------------------------------------------------------------- */

@@ -118,7 +118,11 @@ enum {
     MOSHI_EXACT = 1,      /* float32 arithmetic throughout: the oracle the fast paths answer to */
     MOSHI_EXACT_MASK = 2, /* Mimi transformers see their whole context; the default reproduces the
                              reference's ring, which loses the oldest keys of a frame */
-    MOSHI_NO_CODEC = 4    /* load the language model only; sessions take and give tokens */
+    MOSHI_NO_CODEC = 4,   /* load the language model only; sessions take and give tokens */
+    MOSHI_DRY_RUN = 8     /* take no memory for weights and state and read no numbers: what opens
+                             can only be asked for its facts, which are those it would have
+                             otherwise. moshi_session_open(), moshi_codec_encode() and
+                             moshi_codec_decode() fail with MOSHI_EDEVICE */
 };
 
 /* A low-rank adapter to add to the weights while they are loaded. */
@@ -135,7 +139,7 @@ typedef struct moshi_engine_options {
     const char *device;      /* a name of moshi_device_get(); NULL: "cpu" */
     int sessions;            /* slots, 1..1024; default 1 */
     int threads;             /* default: one per physical core; 1..256 */
-    int flags;               /* MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_NO_CODEC */
+    int flags;               /* MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_NO_CODEC | MOSHI_DRY_RUN */
     const moshi_lora *loras; /* adapters, added in order */
     size_t n_loras;
     /* Called now and then while weights load, with done <= total in bytes. Non-zero cancels. */
@@ -173,6 +177,9 @@ typedef struct moshi_engine_info {
     uint64_t parameters;   /* number of weights, codec included */
     uint64_t weight_bytes; /* memory held by weights */
     uint64_t state_bytes;  /* memory held by slots and scratch */
+    /* Of state_bytes: what holds nothing from frame to frame. The rest, divided by `sessions`, is
+     * the state of one session. Both grow with `sessions`. */
+    uint64_t scratch_bytes;
     uintptr_t reserved[8];
 } moshi_engine_info;
 
@@ -299,7 +306,7 @@ typedef struct moshi_codec_options {
     int frames_per_call; /* frames the transformers take at once, default 1. With the reference's
                             ring this is part of the arithmetic; with MOSHI_EXACT_MASK only speed */
     int threads;
-    int flags; /* MOSHI_EXACT | MOSHI_EXACT_MASK */
+    int flags; /* MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_DRY_RUN */
     uintptr_t reserved[8];
 } moshi_codec_options;
 
@@ -309,7 +316,7 @@ typedef struct moshi_codec_info {
     int codebooks; /* in use */
     int max_codebooks;
     int bins; /* entries per codebook: codes are 0 .. bins-1 */
-    uint64_t parameters, weight_bytes, state_bytes;
+    uint64_t parameters, weight_bytes, state_bytes, scratch_bytes;
     uintptr_t reserved[8];
 } moshi_codec_info;
 

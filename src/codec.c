@@ -1,4 +1,5 @@
 /* codec.c - the Mimi codec alone: one stream in each direction, whole calls at a time. */
+#include "dry.h"
 #include "frame.h"
 
 #include <math.h>
@@ -22,7 +23,7 @@ struct moshi_codec {
 };
 
 static int options_check(const moshi_codec_options *o, moshi_error *err) {
-    const int known = MOSHI_EXACT | MOSHI_EXACT_MASK;
+    const int known = MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_DRY_RUN;
     if (!o->model == !o->n_blobs)
         return mo_fail(err, MOSHI_EINVAL, "codec options: give a model path or blobs, one of them");
     if (o->codebooks < 0 || o->codebooks > MO_MAX_CODEBOOKS)
@@ -77,6 +78,8 @@ static int record(moshi_codec *c, moshi_error *err) {
     c->info.parameters = c->model.weights.parameters;
     c->info.weight_bytes = c->model.weights.bytes;
     c->info.state_bytes = c->encode.arena.bytes + c->decode.arena.bytes;
+    c->info.scratch_bytes =
+        c->info.state_bytes - c->encode.arena.kept_bytes - c->decode.arena.kept_bytes;
     return 0;
 }
 
@@ -87,7 +90,9 @@ static int codec_open(moshi_codec *c, const moshi_codec_options *o, moshi_error 
     mo_model_files files;
     rc = mo_model_files_open(&files, o->model, o->blobs, o->n_blobs, MO_WANT_MIMI, err);
     if (rc < 0) return rc;
-    rc = device.ops->open(&c->be, &(mo_backend_options){o->threads, 0, device.nth}, err);
+    const mo_backend_options bo = {.threads = o->threads, .nth = device.nth};
+    rc = o->flags & MOSHI_DRY_RUN ? mo_dry_open(&c->be, device.ops, &bo, err)
+                                  : device.ops->open(&c->be, &bo, err);
     if (rc == 0) rc = load(c, &files, o, err);
     if (rc == 0) rc = record(c, err);
     mo_model_files_close(&files);

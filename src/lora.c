@@ -106,6 +106,8 @@ static int apply_one(mo_lora *l, const mo_lora_target *t, const pair *p, float *
     int rc = check_pair(l, t, p, err);
     if (rc < 0) return rc;
     int64_t rank = p->a->shape[0];
+    l->used[p->a - l->ck.tensors] = l->used[p->b - l->ck.tensors] = 1;
+    if (!w) return 0;
     float *a = mo_calloc((size_t)p->a->count, sizeof *a), *b = mo_calloc((size_t)rank, sizeof *b);
     if (a && b) {
         mo_tensor_read(p->a, 0, p->a->count, a);
@@ -117,7 +119,6 @@ static int apply_one(mo_lora *l, const mo_lora_target *t, const pair *p, float *
                 for (int64_t c = 0; c < t->cols; c++) row[c] += f * a[k * t->cols + c];
             }
         }
-        l->used[p->a - l->ck.tensors] = l->used[p->b - l->ck.tensors] = 1;
     } else {
         rc = mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", l->ck.file.name);
     }

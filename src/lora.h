@@ -30,7 +30,7 @@ typedef struct mo_lora_target {
 
 /* Does any adapter change this matrix? */
 bool mo_loras_touch(const mo_loras *loras, const mo_lora_target *target);
-/* Add every adapter's share to w [n, cols]. */
+/* Add every adapter's share to w [n, cols]; w NULL: only check that it fits. */
 int mo_loras_apply(mo_loras *loras, const mo_lora_target *target, float *w, moshi_error *err);
 /* All adapters of a model must have found their layer. */
 int mo_loras_check_used(const mo_loras *loras, moshi_error *err);

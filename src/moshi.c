@@ -1,5 +1,6 @@
 /* moshi.c - where the public API enters: engines. Sessions are in session.c, the 80 ms main path in
  * frame.c, the codec alone in codec.c. */
+#include "dry.h"
 #include "frame.h"
 
 #include <stdlib.h>
@@ -29,7 +30,7 @@ const char *moshi_strerror(int code) {
 /* ---- opening ------------------------------------------------------------------------------ */
 
 static int options_check(const moshi_engine_options *o, moshi_error *err) {
-    const int known = MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_NO_CODEC;
+    const int known = MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_NO_CODEC | MOSHI_DRY_RUN;
     if (!o->model && !o->n_blobs)
         return mo_fail(err, MOSHI_EINVAL, "engine options: model and blobs are both missing");
     if (o->model && o->n_blobs)
@@ -56,6 +57,7 @@ static int stage_finish(moshi_engine *e, mo_stage *st) {
     size_t most = mo_graph_tap_bytes(&st->graph);
     if (most > e->tap_bytes) e->tap_bytes = most;
     e->info.state_bytes += st->arena.bytes;
+    e->info.scratch_bytes += st->arena.bytes - st->arena.kept_bytes;
     return rc;
 }
 
@@ -143,7 +145,9 @@ static int engine_open(moshi_engine *e, const moshi_engine_options *o, moshi_err
     mo_model_files files;
     rc = mo_model_files_open(&files, o->model, o->blobs, o->n_blobs, want, err);
     if (rc < 0) return rc;
-    rc = device.ops->open(&e->be, &(mo_backend_options){o->threads, 0, device.nth}, err);
+    const mo_backend_options bo = {.threads = o->threads, .nth = device.nth};
+    rc = o->flags & MOSHI_DRY_RUN ? mo_dry_open(&e->be, device.ops, &bo, err)
+                                  : device.ops->open(&e->be, &bo, err);
     if (rc == 0) rc = open_with_files(e, &files, o, err);
     mo_model_files_close(&files);
     return rc;

@@ -137,6 +137,7 @@ mo_view mo_state_view(mo_graph *g, int rows, int cols, int32_t fill) {
         return v;
     }
     a->states[a->n_states++] = (mo_state){v.buf, v.slot_stride * 4, fill};
+    a->kept_bytes += v.buf->bytes;
     for (int slot = 0; slot < a->slots; slot++) state_fill(a, &a->states[a->n_states - 1], slot);
     return v;
 }
@@ -151,6 +152,7 @@ mo_kv mo_kv_ring(mo_graph *g, int kv_heads, int capacity, int head_dim) {
     }
     kv.k = mo_scratch(g, capacity, (int)cols).buf;
     kv.v = mo_scratch(g, capacity, (int)cols).buf;
+    if (!g->failed) g->arena->kept_bytes += kv.k->bytes + kv.v->bytes;
     return kv;
 }
 

@@ -31,6 +31,7 @@ typedef struct mo_arena {
     mo_state *states;
     int n_states, cap_states;
     uint64_t bytes;
+    uint64_t kept_bytes; /* of these: what lasts from frame to frame */
 } mo_arena;
 
 int mo_arena_open(mo_arena *a, mo_backend *be, int slots);

@@ -101,6 +101,9 @@ int moshi_session_open(moshi_session **out, moshi_engine *engine,
     if (!out || !engine)
         return mo_fail(err, MOSHI_EINVAL, "moshi_session_open: out and engine must not be NULL");
     *out = NULL;
+    if (engine->flags & MOSHI_DRY_RUN)
+        return mo_fail(err, MOSHI_EDEVICE,
+                       "the engine was opened with MOSHI_DRY_RUN: it has no memory for sessions");
     moshi_session_options filled;
     int rc = options_check(&filled, options, &engine->info, err);
     if (rc < 0) return rc;

@@ -170,6 +170,7 @@ int mo_loader_begin(mo_loader *ld, mo_weights *pool, const mo_checkpoint *ck, mo
     ld->ck = ck;
     ld->err = err;
     ld->failed = 0;
+    ld->dry = pool->be->ops->dry;
     ld->names = (mo_names){.scheme = MO_NAMES_PYTORCH};
     ld->used = mo_calloc(ck->n_tensors + 1, 1);
     return ld->used ? 0 : loader_nomem(ld);
@@ -275,7 +276,7 @@ static const mo_tensor_view *take(mo_loader *ld, const char *name, int ndim, con
     }
     uint8_t *used = &ld->used[t - ld->ck->tensors];
     if (*used) return t; /* another part of it: already judged and counted */
-    const char *problem = mo_tensor_problem(t);
+    const char *problem = ld->dry ? NULL : mo_tensor_problem(t);
     if (problem && !fail_problem(ld, name, problem)) return NULL;
     *used = 1;
     ld->pool->parameters += t->count;
@@ -298,15 +299,29 @@ static void use(mo_loader *ld, const mo_tensor_view *t) {
     if (t) ld->used[t - ld->ck->tensors] = 1;
 }
 
-/* Numbers of a matrix that has to be unpacked or changed before it is uploaded. */
+/* Room for numbers on their way to the device. A dry run moves none: then *out is NULL, and so is
+ * the data of the matrix that is "uploaded". */
+static bool staging(mo_loader *ld, size_t n, float **out) {
+    *out = ld->dry ? NULL : mo_calloc(n, sizeof **out);
+    if (!*out && !ld->dry) loader_nomem(ld);
+    return *out || ld->dry;
+}
+
+/* What is wrong with unpacked numbers. */
+static const char *rows_problem(const mo_lora_target *m, const float *v) {
+    mo_tensor_view plain = {.dtype = MO_F32, .ndim = 2, .shape = {m->n, m->cols}, .data = v};
+    plain.count = (uint64_t)(m->n * m->cols);
+    return mo_tensor_problem(&plain);
+}
+
+/* Numbers of a matrix that has to be unpacked or changed before it is uploaded; v NULL: only check
+ * that they could be. */
 static bool read_rows(mo_loader *ld, const mo_tensor_view *t, const mo_lora_target *m, float *v) {
     mo_packed p;
     int rc = mo_packed_open(&p, ld->ck, t, m->rows, m->cols, ld->err);
     if (rc == 0) {
-        mo_packed_read(&p, m->first, m->n, v);
-        mo_tensor_view plain = {.dtype = MO_F32, .ndim = 2, .shape = {m->n, m->cols}, .data = v};
-        plain.count = (uint64_t)(m->n * m->cols);
-        const char *problem = mo_tensor_problem(&plain);
+        if (v) mo_packed_read(&p, m->first, m->n, v);
+        const char *problem = v ? rows_problem(m, v) : NULL;
         if (problem) return fail_problem(ld, t->name, problem);
         if (!ld->used[t - ld->ck->tensors]) {
             ld->pool->parameters += (uint64_t)m->rows * (uint64_t)m->cols;
@@ -327,12 +342,12 @@ static const mo_weight *upload_rows(mo_loader *ld, const mo_tensor_view *t, mo_l
     if (t->dtype != MO_BF16 && t->dtype != MO_F16)
         return mo_load_const(ld, layout, m->n, m->cols, v);
     size_t n = (size_t)(m->n * m->cols);
-    uint16_t *half = mo_calloc(n, sizeof *half);
-    if (!half) {
+    uint16_t *half = v ? mo_calloc(n, sizeof *half) : NULL;
+    if (v && !half) {
         loader_nomem(ld);
         return NULL;
     }
-    mo_quant_of(t->dtype)->quantise(v, half, n);
+    if (v) mo_quant_of(t->dtype)->quantise(v, half, n);
     const mo_weight *w = pool_add(ld, &(mo_matrix){t->dtype, m->n, m->cols, half}, layout);
     free(half);
     return w;
@@ -340,11 +355,8 @@ static const mo_weight *upload_rows(mo_loader *ld, const mo_tensor_view *t, mo_l
 
 static const mo_weight *load_changed(mo_loader *ld, const mo_tensor_view *t, mo_layout layout,
                                      const mo_lora_target *m) {
-    float *v = mo_calloc((size_t)m->n * (size_t)m->cols, sizeof *v);
-    if (!v) {
-        loader_nomem(ld);
-        return NULL;
-    }
+    float *v;
+    if (!staging(ld, (size_t)m->n * (size_t)m->cols, &v)) return NULL;
     const mo_weight *w = NULL;
     if (read_rows(ld, t, m, v)) w = upload_rows(ld, t, layout, m, v);
     free(v);
@@ -391,13 +403,10 @@ const mo_weight *mo_load_const(mo_loader *ld, mo_layout layout, int64_t rows, in
 }
 
 static const mo_weight *load_tiled(mo_loader *ld, const mo_tensor_view *t, int64_t n, int times) {
-    if (!t) return NULL;
-    float *v = mo_calloc((size_t)n * (size_t)times, sizeof *v);
-    if (!v) {
-        loader_nomem(ld);
-        return NULL;
-    }
-    for (int i = 0; i < times; i++) mo_tensor_read(t, 0, (uint64_t)n, v + (size_t)i * (size_t)n);
+    float *v;
+    if (!t || !staging(ld, (size_t)n * (size_t)times, &v)) return NULL;
+    for (int i = 0; v && i < times; i++)
+        mo_tensor_read(t, 0, (uint64_t)n, v + (size_t)i * (size_t)n);
     const mo_weight *w = mo_load_const(ld, MO_LAYOUT_ROWS, 1, n * times, v);
     free(v);
     return w;
@@ -418,19 +427,16 @@ const mo_weight *mo_load_conv(mo_loader *ld, int out, int in, int k, const char 
     TAKE_FORMATTED(t, 3, want);
     if (!t) return NULL;
     size_t row = (size_t)in * (size_t)k;
-    float *v = mo_calloc((size_t)out * row, sizeof *v);
-    float *src = mo_calloc(row, sizeof *src);
+    float *v, *src = NULL;
     const mo_weight *w = NULL;
-    if (v && src) {
-        for (int o = 0; o < out; o++) {
+    if (staging(ld, (size_t)out * row, &v) && staging(ld, row, &src)) {
+        for (int o = 0; v && o < out; o++) {
             mo_tensor_read(t, (uint64_t)o * row, row, src);
             for (int j = 0; j < k; j++)
                 for (int i = 0; i < in; i++)
                     v[(size_t)o * row + (size_t)(j * in + i)] = src[i * k + j];
         }
         w = mo_load_const(ld, MO_LAYOUT_STRIPS, out, (int64_t)row, v);
-    } else {
-        loader_nomem(ld);
     }
     free(src);
     free(v);
@@ -445,11 +451,10 @@ const mo_weight *mo_load_convt(mo_loader *ld, int in, int out, int k, int stride
     int taps = (k + stride - 1) / stride;
     size_t cols = (size_t)taps * (size_t)in, rows = (size_t)stride * (size_t)out;
     size_t plane = (size_t)out * (size_t)k;
-    float *v = mo_calloc(rows * cols, sizeof *v);
-    float *src = mo_calloc(plane, sizeof *src);
+    float *v, *src = NULL;
     const mo_weight *w = NULL;
-    if (v && src) {
-        for (int i = 0; i < in; i++) {
+    if (staging(ld, rows * cols, &v) && staging(ld, plane, &src)) {
+        for (int i = 0; v && i < in; i++) {
             mo_tensor_read(t, (uint64_t)i * plane, plane, src);
             for (int o = 0; o < out; o++)
                 for (int kk = 0; kk < k; kk++) {
@@ -461,8 +466,6 @@ const mo_weight *mo_load_convt(mo_loader *ld, int in, int out, int k, int stride
                 }
         }
         w = mo_load_const(ld, MO_LAYOUT_STRIPS, (int64_t)rows, (int64_t)cols, v);
-    } else {
-        loader_nomem(ld);
     }
     free(src);
     free(v);
@@ -472,13 +475,9 @@ const mo_weight *mo_load_convt(mo_loader *ld, int in, int out, int k, int stride
 const mo_weight *mo_load_depthwise(mo_loader *ld, int channels, int k, const char *name) {
     int64_t want[] = {channels, 1, k};
     const mo_tensor_view *t = take(ld, name, 3, want);
-    if (!t) return NULL;
-    float *v = mo_calloc((size_t)t->count, sizeof *v);
-    if (!v) {
-        loader_nomem(ld);
-        return NULL;
-    }
-    mo_tensor_read(t, 0, t->count, v);
+    float *v;
+    if (!t || !staging(ld, (size_t)t->count, &v)) return NULL;
+    if (v) mo_tensor_read(t, 0, t->count, v);
     const mo_weight *w = mo_load_const(ld, MO_LAYOUT_ROWS, channels, k, v);
     free(v);
     return w;
@@ -511,11 +510,10 @@ const mo_weight *mo_load_codebook(mo_loader *ld, int bins, int dim, const mo_wei
     mo_load_ignore(ld, name);
     if (!usage || !sum) return NULL;
 
-    float *entries = mo_calloc((size_t)bins * (size_t)dim, sizeof *entries);
-    float *halves = mo_calloc((size_t)bins, sizeof *halves);
+    float *entries, *halves = NULL;
     const mo_weight *w = NULL;
-    if (entries && halves) {
-        for (int b = 0; b < bins; b++) {
+    if (staging(ld, (size_t)bins * (size_t)dim, &entries) && staging(ld, (size_t)bins, &halves)) {
+        for (int b = 0; entries && b < bins; b++) {
             float *e = entries + (size_t)b * (size_t)dim;
             float n = mo_tensor_at(usage, (uint64_t)b);
             double square = 0;
@@ -528,8 +526,6 @@ const mo_weight *mo_load_codebook(mo_loader *ld, int bins, int dim, const mo_wei
         }
         w = mo_load_const(ld, MO_LAYOUT_STRIPS, bins, dim, entries);
         *half_norms = mo_load_const(ld, MO_LAYOUT_ROWS, 1, bins, halves);
-    } else {
-        loader_nomem(ld);
     }
     free(entries);
     free(halves);
@@ -561,7 +557,9 @@ void mo_load_copies(mo_loader *ld) {
         if (ld->used[i] || !mo_names_copy_of(&ld->names, copy->name, name)) continue;
         const mo_tensor_view *t = mo_checkpoint_find(ld->ck, name);
         if (!t) continue; /* the loader said or will say so */
-        if (t->bytes != copy->bytes || memcmp(t->data, copy->data, (size_t)t->bytes) != 0)
+        bool same = t->bytes == copy->bytes &&
+                    (ld->dry || memcmp(t->data, copy->data, (size_t)t->bytes) == 0);
+        if (!same)
             ld->failed = mo_fail(ld->err, MOSHI_EMODEL,
                                  "%s: tensor '%s': wanted the same numbers as in '%s', because "
                                  "config.json says their codebooks share weights, found others",

@@ -27,6 +27,7 @@ typedef struct mo_loader {
     uint8_t *used;   /* [ck->n_tensors] */
     mo_names names;  /* how the file spells the names asked for; PyTorch's unless set */
     mo_loras *loras; /* adapters to add, or NULL */
+    bool dry;        /* numbers are neither read nor judged: the device only counts (dry.h) */
     int failed;
     moshi_error *err;
     int (*progress)(void *user, uint64_t done, uint64_t total);

@@ -371,6 +371,9 @@ test_models() {
     prints "reads 16" "runs            yes" "delays" "codec" "BF16"
     run 0 inspect --tensors
     prints "out_norm.alpha"
+    run 0 inspect --sessions 3
+    prints "memory          weights " " at 1 session," " at 3 sessions," " at 8 sessions"
+    run 2 inspect --sessions 0
     run 0 inspect "$top/models/demo"
     prints "$top/models/demo"
     head -c 5000000 "$top/models/demo/model.safetensors" >broken/model.safetensors

@@ -28,6 +28,15 @@ static int open_blobs(moshi_error *err) {
     return rc;
 }
 
+static int open_dry(moshi_error *err) {
+    moshi_engine *engine;
+    moshi_engine_options o = {.blobs = model.blobs, .n_blobs = MADE_BLOBS, .threads = 1};
+    o.flags = MOSHI_DRY_RUN;
+    int rc = moshi_engine_open(&engine, &o, err);
+    if (rc == 0) moshi_engine_close(engine);
+    return rc;
+}
+
 static int open_threads(moshi_error *err) {
     moshi_engine *engine;
     moshi_engine_options o = {.blobs = model.blobs, .n_blobs = MADE_BLOBS, .threads = 3};
@@ -142,6 +151,7 @@ int main(void) {
         fail_everywhere(open_threads, "engine with threads", sticky);
         fail_everywhere(open_directory, "engine from a directory", sticky);
         fail_everywhere(open_codec_only, "codec", sticky);
+        fail_everywhere(open_dry, "open without memory", sticky);
         fail_everywhere(inspect_blobs, "inspect blobs", sticky);
         fail_everywhere(inspect_directory, "inspect a directory", sticky);
     }
