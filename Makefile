@@ -83,8 +83,10 @@ APP_SRC := $(wildcard app/*.c)
 TEST_SRC := $(wildcard tests/test_*.c)
 # Programs that test scripts start.
 HELPER_SRC := tests/http_server.c
+# Devices with one thing wrong each, in the place of src/devices.c.
+FAULTY_SRC := tests/faulty_devices.c
 # Linked into every test: reference implementations, model generators, file helpers.
-TEST_COMMON_SRC := $(filter-out $(TEST_SRC) $(HELPER_SRC),$(wildcard tests/*.c))
+TEST_COMMON_SRC := $(filter-out $(TEST_SRC) $(HELPER_SRC) $(FAULTY_SRC),$(wildcard tests/*.c))
 TEST_SCRIPTS := $(wildcard tests/test_*.sh)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_SRC := $(wildcard tests/bench/*.c)
@@ -96,10 +98,11 @@ APP_PARTS_OBJ := $(filter-out $(B)/app/main.o,$(APP_OBJ))
 TEST_OBJ := $(TEST_SRC:%.c=$(B)/%.o)
 TEST_COMMON_OBJ := $(TEST_COMMON_SRC:%.c=$(B)/%.o)
 HELPER_OBJ := $(HELPER_SRC:%.c=$(B)/%.o)
+FAULTY_OBJ := $(FAULTY_SRC:%.c=$(B)/%.o)
 FUZZ_OBJ := $(FUZZ_SRC:%.c=$(B)/%.o)
 BENCH_OBJ := $(BENCH_SRC:%.c=$(B)/%.o)
 TESTS := $(TEST_SRC:%.c=$(B)/%)
-HELPERS := $(HELPER_SRC:%.c=$(B)/%)
+HELPERS := $(HELPER_SRC:%.c=$(B)/%) $(B)/tests/moshi-faulty
 FUZZERS := $(FUZZ_SRC:%.c=$(B)/%)
 BENCHES := $(BENCH_SRC:%.c=$(B)/%)
 
@@ -187,7 +190,7 @@ $(B)/app/build.o: $(B)/sources.txt
 $(B)/app/build.o: DEFINES = -DAPP_SOURCES="\"$$(cat $(B)/sources.txt)\""
 
 # Tests look inside.
-$(TEST_OBJ) $(TEST_COMMON_OBJ) $(HELPER_OBJ) $(FUZZ_OBJ) $(BENCH_OBJ): $(B)/%.o: %.c | need-compiler need-jansson need-sndfile
+$(TEST_OBJ) $(TEST_COMMON_OBJ) $(HELPER_OBJ) $(FAULTY_OBJ) $(FUZZ_OBJ) $(BENCH_OBJ): $(B)/%.o: %.c | need-compiler need-jansson need-sndfile
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(COMPILE) -Isrc -Iapp -Itests $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(OUTPUT)
@@ -221,9 +224,15 @@ $(B)/app-parts.a: $(APP_PARTS_OBJ)
 	$(call say,AR)
 	$(Q)rm -f $@ && $(AR) rcs $@ $(APP_PARTS_OBJ)
 
-$(TESTS) $(HELPERS) $(BENCHES): $(B)/%: $(B)/%.o $(TEST_PARTS)
+$(TESTS) $(HELPER_SRC:%.c=$(B)/%) $(BENCHES): $(B)/%: $(B)/%.o $(TEST_PARTS)
 	$(call say,LD)
-	$(Q)$(CC) $(SANFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(TEST_PARTS) $(APP_LIBS) -ldl
+	$(Q)$(CC) $(SANFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(APP_LIBS) -ldl
+
+# An archive gives only what is still missing: the list of devices is found before it is searched.
+$(B)/tests/test_selftest: $(FAULTY_OBJ)
+$(B)/tests/moshi-faulty: $(APP_OBJ) $(FAULTY_OBJ) $(B)/libmoshi.a
+	$(call say,LD)
+	$(Q)$(CC) $(SANFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(APP_LIBS)
 
 test: lib program tests
 	@MAKE='$(MAKE)' CC='$(CC)' SAN='$(SAN)' B='$(B)' PKG_CONFIG='$(PKG_CONFIG)' \
@@ -303,4 +312,4 @@ info:
 clean:
 	rm -rf build out
 
--include $(LIB_OBJ:.o=.d) $(APP_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(TEST_COMMON_OBJ:.o=.d) $(FUZZ_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(APP_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(TEST_COMMON_OBJ:.o=.d) $(FAULTY_OBJ:.o=.d) $(FUZZ_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)

@@ -100,6 +100,25 @@ typedef struct moshi_device_info {
  * so may suffer from what is wrong with them. */
 MOSHI_API int moshi_device_get(int index, moshi_device_info *info);
 
+/* What a device made of one op. Errors are relative to the largest number of the result. */
+typedef struct moshi_op_check {
+    const char *op;    /* "linear bf16", "ELU"; static */
+    int cases;         /* 0: about to run */
+    int failed;        /* of them */
+    double worst;      /* largest error; infinite for a NaN or a wrong whole number */
+    double bound;      /* what was allowed where most was; 0: the same bits */
+    char problem[256]; /* "", or the first element that is wrong */
+} moshi_op_check;
+
+/* Non-zero cancels. */
+typedef int (*moshi_op_check_fn)(void *user, const moshi_op_check *check);
+
+/* Run cases of every op on a device (NULL: "cpu") and compare them with the plain C kernels. `fn`
+ * is called before each op, with cases == 0, and after it. Returns how many ops gave something
+ * wrong. Takes about a second and a few megabytes. `threads`: 0, the device's default. */
+MOSHI_API int moshi_device_check(const char *device, int threads, moshi_op_check_fn fn, void *user,
+                                 moshi_error *err);
+
 /* ---- engine ------------------------------------------------------------------------------- */
 
 typedef struct moshi_engine moshi_engine;

@@ -282,6 +282,7 @@ typedef struct mo_backend_options {
 typedef struct mo_backend_ops {
     const char *name; /* of its first device, too: "vulkan" is "vulkan:0" */
     bool dry;         /* only counts: uploads come without data (dry.h) */
+    bool same_bits;   /* the arithmetic contract above holds; else results are near */
     /* Fill *info, which is zeroed, with the facts of device `nth`. 1, or 0 when there is none. */
     int (*describe)(int nth, moshi_device_info *info);
     int (*open)(mo_backend **out, const mo_backend_options *options, moshi_error *err);

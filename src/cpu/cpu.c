@@ -290,6 +290,7 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
 /* ---- the table ------------------------------------------------------------------------------ */
 
 const mo_backend_ops mo_backend_cpu = {.name = "cpu",
+                                       .same_bits = true,
                                        .describe = cpu_describe,
                                        .open = cpu_open,
                                        .close = cpu_close,

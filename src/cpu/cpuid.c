@@ -42,7 +42,7 @@ void mo_cpu_brand(char *out, size_t cap) {
     const unsigned first = 0x80000002;
     unsigned r[12];
     char text[sizeof r + 1] = "";
-    bool told = __get_cpuid_max(0x80000000, NULL) >= first + 2;
+    bool told = (unsigned)__get_cpuid_max(0x80000000, NULL) >= first + 2;
     for (unsigned i = 0; told && i < 3; i++)
         __get_cpuid(first + i, &r[4 * i], &r[4 * i + 1], &r[4 * i + 2], &r[4 * i + 3]);
     if (told) memcpy(text, r, sizeof r);
