@@ -125,6 +125,17 @@ typedef struct moshi_engine moshi_engine;
 typedef struct moshi_session moshi_session;
 typedef struct moshi_codec moshi_codec;
 
+/* Where the library is in its work, for whoever must tell when it does not come back: a handler of
+ * SIGSEGV, a watchdog. Written with plain stores by the thread that opens or steps, so read it
+ * there (in a signal handler) or as a guess. Texts are static or live as long as the stage does. */
+typedef struct moshi_breadcrumb {
+    const char *volatile stage; /* "files", "device", "weights", "programs", "ready"; "encode",
+                                   "step", "decode"; NULL before the first */
+    const char
+        *volatile detail; /* weights: a tensor; frames: the op, where a device tells; or NULL */
+    volatile uint64_t done, total; /* weights: tensors looked up so far and all; frames: done, 0 */
+} moshi_breadcrumb;
+
 /* One file of a model that is already in memory. Names are those config.json uses, for example
  * "config.json", "model.safetensors". The bytes must stay valid until the engine is closed. */
 typedef struct moshi_blob {
@@ -164,7 +175,8 @@ typedef struct moshi_engine_options {
     /* Called now and then while weights load, with done <= total in bytes. Non-zero cancels. */
     int (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;
-    uintptr_t reserved[8];
+    moshi_breadcrumb *breadcrumb; /* NULL, or kept up to date until the engine is closed */
+    uintptr_t reserved[7];
 } moshi_engine_options;
 
 /* Load a model and take all memory for `sessions` conversations. */
@@ -325,8 +337,9 @@ typedef struct moshi_codec_options {
     int frames_per_call; /* frames the transformers take at once, default 1. With the reference's
                             ring this is part of the arithmetic; with MOSHI_EXACT_MASK only speed */
     int threads;
-    int flags; /* MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_DRY_RUN */
-    uintptr_t reserved[8];
+    int flags;                    /* MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_DRY_RUN */
+    moshi_breadcrumb *breadcrumb; /* as in moshi_engine_options */
+    uintptr_t reserved[7];
 } moshi_codec_options;
 
 typedef struct moshi_codec_info {

@@ -26,6 +26,14 @@ const char *mo_op_name(mo_op_kind kind) {
     return (int)kind >= 0 && kind < MO_OP_COUNT ? names[kind] : "unknown op";
 }
 
+void mo_crumb_drop(moshi_breadcrumb *crumb, const char *stage, uint64_t done, uint64_t total) {
+    if (!crumb) return;
+    crumb->detail = NULL; /* first: it belongs to the stage before */
+    crumb->stage = stage;
+    crumb->done = done;
+    crumb->total = total;
+}
+
 /* Device `nth` of one backend. Backends with a device that cannot be described have none. */
 static bool describe(const mo_backend_ops *ops, int nth, moshi_device_info *info) {
     memset(info, 0, sizeof *info);

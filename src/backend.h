@@ -316,6 +316,7 @@ typedef struct mo_backend_ops {
 
 struct mo_backend {
     const mo_backend_ops *ops;
+    moshi_breadcrumb *crumb; /* NULL: nobody wants to know */
     /* followed by the device's own fields */
 };
 
@@ -334,5 +335,8 @@ int mo_device_find(mo_device *out, const char *device, moshi_error *err);
 
 /* "linear"; static. */
 const char *mo_op_name(mo_op_kind kind);
+
+/* Drop a breadcrumb; `crumb` may be NULL. Texts as in moshi.h. */
+void mo_crumb_drop(moshi_breadcrumb *crumb, const char *stage, uint64_t done, uint64_t total);
 
 #endif

@@ -88,13 +88,18 @@ static int codec_open(moshi_codec *c, const moshi_codec_options *o, moshi_error 
     int rc = mo_device_find(&device, o->device, err);
     if (rc < 0) return rc;
     mo_model_files files;
+    mo_crumb_drop(o->breadcrumb, "files", 0, 0);
     rc = mo_model_files_open(&files, o->model, o->blobs, o->n_blobs, MO_WANT_MIMI, err);
     if (rc < 0) return rc;
+    mo_crumb_drop(o->breadcrumb, "device", 0, 0);
     const mo_backend_options bo = {.threads = o->threads, .nth = device.nth};
     rc = o->flags & MOSHI_DRY_RUN ? mo_dry_open(&c->be, device.ops, &bo, err)
                                   : device.ops->open(&c->be, &bo, err);
+    if (rc == 0) c->be->crumb = o->breadcrumb;
     if (rc == 0) rc = load(c, &files, o, err);
+    if (rc == 0) mo_crumb_drop(o->breadcrumb, "programs", 0, 0);
     if (rc == 0) rc = record(c, err);
+    if (rc == 0) mo_crumb_drop(o->breadcrumb, "ready", 0, 0);
     mo_model_files_close(&files);
     return rc;
 }
@@ -170,6 +175,7 @@ static int encode_call(moshi_codec *c, const float *pcm, size_t frames, int32_t 
         pcm = c->pcm;
     }
     ops->write(c->be, c->audio_in.buf, c->audio_in.offset * 4, pcm, all * 4);
+    mo_crumb_drop(c->be->crumb, "encode", (uint64_t)c->encode_calls, 0);
     int rc = mo_graph_run(&c->encode.graph, exec, &c->trace, &c->encode_calls);
     if (rc < 0) return rc;
     c->encode_calls++;
@@ -200,6 +206,7 @@ static int decode_call(moshi_codec *c, const int32_t *codes, size_t frames, floa
     memset(c->codes, 0, all * sizeof *c->codes);
     memcpy(c->codes, codes, frames * n * sizeof *codes);
     ops->write(c->be, c->codes_in.buf, c->codes_in.offset * 4, c->codes, all * 4);
+    mo_crumb_drop(c->be->crumb, "decode", (uint64_t)c->decode_calls, 0);
     int rc = mo_graph_run(&c->decode.graph, exec, &c->trace, &c->decode_calls);
     if (rc < 0) return rc;
     c->decode_calls++;

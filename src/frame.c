@@ -99,8 +99,11 @@ static bool any(const uint8_t *mask, int n) {
     return found;
 }
 
-static int run_stage(moshi_engine *e, mo_stage *st, const uint8_t *exec, const int64_t *steps) {
-    return any(exec, e->slots) ? mo_graph_run(&st->graph, exec, &e->trace, steps) : 0;
+static int run_stage(moshi_engine *e, mo_stage *st, const char *name, const uint8_t *exec,
+                     const int64_t *steps) {
+    if (!any(exec, e->slots)) return 0;
+    mo_crumb_drop(e->be->crumb, name, e->frames, 0);
+    return mo_graph_run(&st->graph, exec, &e->trace, steps);
 }
 
 static void count(const uint8_t *mask, int64_t *steps, int n) {
@@ -108,7 +111,7 @@ static void count(const uint8_t *mask, int64_t *steps, int n) {
 }
 
 static int run_encode(moshi_engine *e) {
-    int rc = run_stage(e, &e->encode, e->exec_pcm, e->codec_steps);
+    int rc = run_stage(e, &e->encode, "encode", e->exec_pcm, e->codec_steps);
     count(e->exec_pcm, e->codec_steps, e->slots);
     /* The reference server starts its codec again after the first frame and accepts the loss. */
     for (int i = 0; i < e->slots; i++) {
@@ -120,7 +123,7 @@ static int run_encode(moshi_engine *e) {
 }
 
 static int run_lm(moshi_engine *e, const uint8_t *exec) {
-    int rc = run_stage(e, &e->step, exec, e->lm_steps);
+    int rc = run_stage(e, &e->step, "step", exec, e->lm_steps);
     count(exec, e->lm_steps, e->slots);
     return rc;
 }
@@ -136,7 +139,7 @@ static int run_decode(moshi_engine *e) {
             codes = codes && e->tokens[k] >= 0 && e->tokens[k] < e->model.mimi.cfg.bins;
         e->exec_audio[i] = codes;
     }
-    return run_stage(e, &e->decode, e->exec_audio, e->lm_steps);
+    return run_stage(e, &e->decode, "decode", e->exec_audio, e->lm_steps);
 }
 
 /* ---- scatter ------------------------------------------------------------------------------ */
@@ -169,5 +172,6 @@ int mo_frame_step(moshi_engine *e) {
     if (rc == 0) rc = run_lm(e, e->exec);
     if (rc == 0) rc = run_decode(e);
     scatter(e, rc < 0);
+    mo_crumb_drop(e->be->crumb, "ready", ++e->frames, 0);
     return rc < 0 ? rc : ready;
 }

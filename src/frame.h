@@ -25,6 +25,7 @@ struct moshi_engine {
     moshi_engine_info info;
     mo_trace trace;
     size_t tap_bytes;
+    uint64_t frames; /* ticks done, for the breadcrumb */
     /* per-frame work space, taken at open */
     uint8_t *exec, *exec_pcm, *exec_twice, *exec_audio; /* [slots] */
     int64_t *lm_steps, *codec_steps;                    /* [slots], for taps */

@@ -64,6 +64,8 @@ int mo_model_load(mo_model *m, const mo_model_files *f, mo_backend *be, mo_loras
     if (rc < 0) return rc;
     mo_loader ld = {.total = checkpoint_bytes(&f->lm_file), .loras = loras};
     if (f->has_mimi) ld.total += checkpoint_bytes(&f->mimi_file);
+    size_t tensors = f->lm_file.n_tensors + (f->has_mimi ? f->mimi_file.n_tensors : 0);
+    mo_crumb_drop(be->crumb, "weights", 0, tensors);
     if (progress) {
         ld.progress = progress->fn;
         ld.progress_user = progress->user;
@@ -82,6 +84,7 @@ int mo_model_load_codec(mo_model *m, const mo_model_files *f, mo_backend *be, in
         return mo_fail(err, MOSHI_EMODEL, "%s: wanted %d codebooks, this Mimi has %d",
                        f->mimi_file.file.name, codebooks, f->mimi.codebooks);
     mo_loader ld = {.total = checkpoint_bytes(&f->mimi_file)};
+    mo_crumb_drop(be->crumb, "weights", 0, f->mimi_file.n_tensors);
     return load_mimi(m, f, codebooks, true, true, &ld, err);
 }
 

@@ -126,8 +126,10 @@ static int open_with_files(moshi_engine *e, mo_model_files *f, const moshi_engin
     e->info.sessions = e->slots;
     e->info.parameters = e->model.weights.parameters;
     e->info.weight_bytes = e->model.weights.bytes;
+    mo_crumb_drop(e->be->crumb, "programs", 0, 0);
     rc = record_programs(e, err);
     if (rc == 0) rc = alloc_workspace(e, err);
+    if (rc == 0) mo_crumb_drop(e->be->crumb, "ready", 0, 0);
     if (rc == 0 && f->has_text) {
         e->text = f->text; /* moved: the only part of the files that outlives opening */
         memset(&f->text, 0, sizeof f->text);
@@ -140,14 +142,17 @@ static int engine_open(moshi_engine *e, const moshi_engine_options *o, moshi_err
     int rc = mo_device_find(&device, o->device, err);
     if (rc < 0) return rc;
     memcpy(e->device, device.info.name, sizeof e->device);
+    mo_crumb_drop(o->breadcrumb, "files", 0, 0);
     int want = MO_WANT_LM;
     if (!(o->flags & MOSHI_NO_CODEC)) want |= MO_WANT_MIMI | MO_WANT_TEXT;
     mo_model_files files;
     rc = mo_model_files_open(&files, o->model, o->blobs, o->n_blobs, want, err);
     if (rc < 0) return rc;
     const mo_backend_options bo = {.threads = o->threads, .nth = device.nth};
+    mo_crumb_drop(o->breadcrumb, "device", 0, 0);
     rc = o->flags & MOSHI_DRY_RUN ? mo_dry_open(&e->be, device.ops, &bo, err)
                                   : device.ops->open(&e->be, &bo, err);
+    if (rc == 0) e->be->crumb = o->breadcrumb;
     if (rc == 0) rc = open_with_files(e, &files, o, err);
     mo_model_files_close(&files);
     return rc;

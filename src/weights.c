@@ -241,6 +241,13 @@ static bool fail_problem(mo_loader *ld, const char *name, const char *problem) {
     return false;
 }
 
+static void leave_crumb(mo_loader *ld, const char *tensor) {
+    moshi_breadcrumb *crumb = ld->pool->be->crumb;
+    if (!crumb) return;
+    crumb->done++;
+    crumb->detail = tensor;
+}
+
 static void progress(mo_loader *ld, uint64_t bytes) {
     ld->done += bytes;
     if (ld->progress && !ld->failed && ld->progress(ld->progress_user, ld->done, ld->total))
@@ -280,6 +287,7 @@ static const mo_tensor_view *take(mo_loader *ld, const char *name, int ndim, con
     if (problem && !fail_problem(ld, name, problem)) return NULL;
     *used = 1;
     ld->pool->parameters += t->count;
+    leave_crumb(ld, t->name);
     progress(ld, t->bytes);
     return ld->failed ? NULL : t;
 }
@@ -325,6 +333,7 @@ static bool read_rows(mo_loader *ld, const mo_tensor_view *t, const mo_lora_targ
         if (problem) return fail_problem(ld, t->name, problem);
         if (!ld->used[t - ld->ck->tensors]) {
             ld->pool->parameters += (uint64_t)m->rows * (uint64_t)m->cols;
+            leave_crumb(ld, t->name);
             progress(ld, t->bytes);
         }
         use(ld, t);

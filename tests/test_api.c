@@ -218,6 +218,57 @@ static void loading_progress(void) {
     }
 }
 
+typedef struct crumbs {
+    moshi_breadcrumb crumb;
+    bool in_turn;
+    uint64_t calls;
+} crumbs;
+
+static int follow_weights(void *user, uint64_t done, uint64_t total) {
+    crumbs *c = user;
+    c->calls++;
+    c->in_turn &= c->crumb.stage && !strcmp(c->crumb.stage, "weights") &&
+                  c->crumb.done == c->calls && c->crumb.total >= c->calls && c->crumb.detail &&
+                  strstr(c->crumb.detail, ".") && done <= total;
+    return 0;
+}
+
+/* The breadcrumb names the stage while it lasts, and in a frame the op that ran last. */
+static void breadcrumbs(void) {
+    moshi_engine *engine;
+    moshi_error err;
+    crumbs c = {.in_turn = true};
+    moshi_engine_options o = {.blobs = model.blobs,
+                              .n_blobs = MADE_BLOBS,
+                              .threads = 1,
+                              .progress = follow_weights,
+                              .progress_user = &c,
+                              .breadcrumb = &c.crumb};
+    if (!CHECK(moshi_engine_open(&engine, &o, &err) == 0, "%s", err.text)) return;
+    CHECK(c.in_turn && c.calls > 3, "tensors in turn, %d of them", (int)c.calls);
+    CHECK(!strcmp(c.crumb.stage, "ready") && !c.crumb.detail, "open: %s", c.crumb.stage);
+    moshi_session *session = open_session(engine, NULL);
+    float pcm[1920] = {0};
+    for (int i = 1; i <= 3; i++) {
+        moshi_push_pcm(session, pcm, 1920);
+        moshi_step(engine);
+        CHECK(!strcmp(c.crumb.stage, "ready") && c.crumb.done == (uint64_t)i, "frame %d", i);
+    }
+    moshi_engine_close(engine);
+    o.device = "abacus";
+    c.crumb = (moshi_breadcrumb){0};
+    moshi_engine_open(&engine, &o, &err);
+    CHECK(!c.crumb.stage, "no device, no stage");
+    moshi_codec *codec;
+    moshi_codec_options co = {.blobs = model.blobs, .n_blobs = MADE_BLOBS, .breadcrumb = &c.crumb};
+    int32_t codes[32];
+    if (!CHECK(moshi_codec_open(&codec, &co, &err) == 0, "%s", err.text)) return;
+    CHECK(!strcmp(c.crumb.stage, "ready"), "codec: %s", c.crumb.stage);
+    moshi_codec_encode(codec, pcm, 1, codes);
+    CHECK(!strcmp(c.crumb.stage, "encode") && c.crumb.detail, "encoding: %s", c.crumb.stage);
+    moshi_codec_close(codec);
+}
+
 /* Frames count up, times follow them, words are the text cut at its spaces. */
 static void event_fields(void) {
     enum { FRAMES = 40 };
@@ -433,6 +484,7 @@ int main(void) {
     texts();
     engine_facts();
     loading_progress();
+    breadcrumbs();
     event_fields();
     tracing();
     naming();

@@ -277,6 +277,7 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
     if (ex.n_active == 0) return 0;
     for (int i = first; i < last; i++) {
         phase ph = {.plan = &p->plans[i], .ex = &ex};
+        if (be->crumb) be->crumb->detail = mo_op_name(ph.plan->op.kind);
         ph.units = mo_plan_units(ph.plan, &ex);
         ph.chunks = chunk_count(mo_plan_cost(ph.plan, &ex), ph.units, mo_pool_threads(pool));
         if (ph.chunks <= 1)
