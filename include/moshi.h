@@ -403,6 +403,12 @@ MOSHI_API int moshi_inspect(moshi_model_info **out, const char *path, const mosh
                             size_t n_blobs, moshi_error *err);
 MOSHI_API void moshi_model_info_free(moshi_model_info *info);
 
+/* May `path` be written without harming the model `model` (as moshi_engine_options.model)? 0, or
+ * MOSHI_EINVAL when it is one of the files the model consists of, whichever of them are in use and
+ * through whatever links; the message names both. Opens no weights, so it comes before loading. A
+ * path or a model that is not there does no harm: 0. */
+MOSHI_API int moshi_check_output(const char *path, const char *model, moshi_error *err);
+
 /* ---- conversion --------------------------------------------------------------------------- */
 
 /* What became of one tensor. */

@@ -10,7 +10,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { CHUNK_FLOATS = 1 << 18, MAX_THREADS = 256 };
 
@@ -376,21 +375,6 @@ static int open_source(conversion *c, const char *in) {
     return mo_model_files_open(&c->files, in, NULL, 0, want, c->err);
 }
 
-/* Is the destination one of the files that are being read? */
-static int check_destination(const conversion *c, const char *out) {
-    const mo_model_files *f = &c->files;
-    const mo_file *sources[] = {&f->lm_file.file, &f->mimi_file.file, &f->config, &f->mimi_config,
-                                &f->tokenizer};
-    struct stat to, from;
-    if (stat(out, &to) != 0) return 0;
-    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
-        if (sources[i]->name && stat(sources[i]->name, &from) == 0 && from.st_dev == to.st_dev &&
-            from.st_ino == to.st_ino)
-            return mo_fail(c->err, MOSHI_EINVAL,
-                           "%s: is a file of the model that is read; wanted another name", out);
-    return 0;
-}
-
 static int choose_format(conversion *c, const char *out) {
     const char *dot = strrchr(out, '.');
     if (dot && !strcmp(dot, ".gguf")) {
@@ -430,8 +414,8 @@ int moshi_convert(const char *in, const char *out, const moshi_convert_options *
                        "type: wanted f32, f16, bf16, q8_0, q6_K, q4_K or q4_0, found '%s'",
                        options->type);
     int rc = choose_format(&c, out);
+    if (rc == 0) rc = moshi_check_output(out, in, err);
     if (rc == 0) rc = open_source(&c, in);
-    if (rc == 0) rc = check_destination(&c, out);
     if (rc == 0) rc = plan(&c, type);
     if (rc == 0) rc = alloc_work(&c);
     if (rc == 0) rc = write_all(&c, out);

@@ -338,6 +338,72 @@ int mo_model_files_open(mo_model_files *out, const char *path, const moshi_blob 
     return rc;
 }
 
+/* ---- what a model consists of ---------------------------------------------------------------- */
+
+/* The names that config.json gives, as far as it can be read: a damaged model has files too. */
+static int read_names(const source *s, mo_lm_config *out) {
+    mo_file file;
+    memset(out, 0, sizeof *out);
+    char *path = full_path(s, CONFIG);
+    if (!path) return MOSHI_ENOMEM;
+    int rc = mo_file_map(&file, path, path, NULL);
+    free(path);
+    if (rc < 0) return rc == MOSHI_ENOMEM ? rc : 0;
+    rc = mo_lm_config_names(out, (const char *)file.data, file.size, file.name, NULL);
+    mo_file_close(&file);
+    return rc == MOSHI_ENOMEM ? rc : 0;
+}
+
+/* Refuse when `name` is the file of `st`, which the caller calls `path`. */
+static int refuse_same(const source *s, const char *name, const struct stat *st, const char *path,
+                       moshi_error *err) {
+    struct stat its;
+    char *full = full_path(s, name);
+    if (!full) return mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", name);
+    int rc = 0;
+    if (stat(full, &its) == 0 && its.st_dev == st->st_dev && its.st_ino == st->st_ino)
+        rc = mo_fail(err, MOSHI_EINVAL,
+                     "%s: cannot be the output: it is %s, a file of the model; wanted another name",
+                     path, full);
+    free(full);
+    return rc;
+}
+
+/* `checkpoint` NULL: the model is the directory. */
+static int check_names(const source *s, const char *checkpoint, const struct stat *st,
+                       const char *path, moshi_error *err) {
+    mo_lm_config c;
+    int rc = read_names(s, &c);
+    if (rc < 0) return mo_fail(err, rc, "%s: out of memory", CONFIG);
+    const char *names[] = {checkpoint ? checkpoint : CONFIG,
+                           CONFIG,
+                           c.moshi_name[0] ? c.moshi_name : DEFAULT_WEIGHTS,
+                           c.mimi_name[0] ? c.mimi_name : DEFAULT_MIMI,
+                           c.mimi_config_name[0] ? c.mimi_config_name : CONFIG,
+                           c.tokenizer_name[0] ? c.tokenizer_name : DEFAULT_TOKENIZER};
+    for (size_t i = 0; rc == 0 && i < sizeof names / sizeof *names; i++)
+        rc = refuse_same(s, names[i], st, path, err);
+    return rc;
+}
+
+int moshi_check_output(const char *path, const char *model, moshi_error *err) {
+    struct stat st, model_st;
+    if (err) *err = (moshi_error){0};
+    if (!path || !model)
+        return mo_fail(err, MOSHI_EINVAL, "moshi_check_output: wanted a path and a model");
+    if (stat(path, &st) != 0 || stat(model, &model_st) != 0) return 0;
+    source s = {.dir = model};
+    if (S_ISDIR(model_st.st_mode)) return check_names(&s, NULL, &st, path, err);
+    char *dir = mo_format("%s", model);
+    if (!dir) return mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", model);
+    char *slash = strrchr(dir, '/');
+    if (slash) slash[1] = 0;
+    s.dir = slash ? dir : "";
+    int rc = check_names(&s, slash ? model + (slash + 1 - dir) : model, &st, path, err);
+    free(dir);
+    return rc;
+}
+
 void mo_model_files_close(mo_model_files *files) {
     mo_checkpoint_close(&files->lm_file);
     mo_checkpoint_close(&files->mimi_file);

@@ -81,8 +81,8 @@ int mo_model_load_codec(mo_model *m, const mo_model_files *f, mo_backend *be, in
     memset(m, 0, sizeof *m);
     mo_weights_open(&m->weights, be);
     if (codebooks > f->mimi.codebooks)
-        return mo_fail(err, MOSHI_EMODEL, "%s: wanted %d codebooks, this Mimi has %d",
-                       f->mimi_file.file.name, codebooks, f->mimi.codebooks);
+        return mo_fail(err, MOSHI_EINVAL, "codebooks: wanted 1..%d, which %s has, found %d",
+                       f->mimi.codebooks, f->mimi_file.file.name, codebooks);
     mo_loader ld = {.total = checkpoint_bytes(&f->mimi_file)};
     mo_crumb_drop(be->crumb, "weights", 0, f->mimi_file.n_tensors);
     return load_mimi(m, f, codebooks, true, true, &ld, err);

@@ -253,6 +253,59 @@ static void test_memory(void) {
     }
 }
 
+/* moshi_check_output(): whatever the model consists of, however it is called. */
+static void test_outputs(void) {
+    static const struct {
+        const char *output, *model;
+        const char *file; /* in the message; NULL: allowed */
+    } cases[] = {
+        {"out/config.json", "out", "out/config.json"},
+        {"out/lm.safetensors", "out", "out/lm.safetensors"},
+        {"out/mimi.safetensors", "out", "out/mimi.safetensors"},
+        {"out/mimi.json", "out", "out/mimi.json"},
+        {"out/text.model", "out", "out/text.model"},
+        {"out/../out/./text.model", "out", "out/text.model"},
+        {"out/text.model", "out/lm.safetensors", "out/text.model"},
+        {"out/lm.safetensors", "out/lm.safetensors", "out/lm.safetensors"},
+        {"out/other.safetensors", "out/other.safetensors", "out/other.safetensors"},
+        {"symbolic", "out", "out/lm.safetensors"},
+        {"hard", "out", "out/lm.safetensors"},
+        {"bare/model.safetensors", "bare", "bare/model.safetensors"},
+        {"bare/config.json", "bare/model.safetensors", "bare/config.json"},
+        {"out/other.safetensors", "out", NULL},
+        {"out/new.safetensors", "out", NULL},
+        {"out/config.json", "bare", NULL},
+        {"out/config.json", "nothing", NULL},
+    };
+    make_dir("out");
+    make_dir("bare");
+    static const char names[] =
+        "{\"moshi_name\": \"lm.safetensors\", \"mimi_name\": \"./mimi.safetensors\", "
+        "\"mimi_config_name\": \"mimi.json\", \"tokenizer_name\": \"text.model\"}";
+    write_bytes("out/config.json", names, sizeof names - 1);
+    static const char *const files[] = {"out/lm.safetensors",    "out/mimi.safetensors",
+                                        "out/mimi.json",         "out/text.model",
+                                        "out/other.safetensors", "bare/model.safetensors"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) write_bytes(files[i], "x", 1);
+    write_bytes("bare/config.json", "not JSON", 8);
+    CHECK(symlink("out/lm.safetensors", at("symbolic")) == 0, "link");
+    CHECK(link(at("out/lm.safetensors"), at("hard")) == 0, "link");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *output = at(cases[i].output), *its_model = at(cases[i].model);
+        moshi_error err = {0};
+        int rc = moshi_check_output(output, its_model, &err);
+        if (!cases[i].file) {
+            CHECK(rc == 0, "%s, %s: %s", output, its_model, err.text);
+            continue;
+        }
+        CHECK(rc == MOSHI_EINVAL && err.code == rc && strstr(err.text, output) == err.text &&
+                  strstr(err.text + strlen(output), at(cases[i].file)),
+              "%s, %s: %d %s", output, its_model, rc, err.text);
+    }
+    CHECK(moshi_check_output(NULL, "out", NULL) == MOSHI_EINVAL, "no path");
+    CHECK(moshi_check_output("out", NULL, NULL) == MOSHI_EINVAL, "no model");
+}
+
 static void clean_up(void) {
     char command[64];
     snprintf(command, sizeof command, "rm -rf '%s'", top);
@@ -279,6 +332,7 @@ int main(void) {
         test_codec_only();
         test_wrong();
         test_blobs();
+        test_outputs();
         test_memory();
     }
     clean_up();
