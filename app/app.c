@@ -2,6 +2,7 @@
 #include "app.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -37,6 +38,7 @@ void app_catch_signals(void) {
     /* Scripts start background jobs with SIGINT ignored; who sends it all the same means it. */
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGQUIT, &action, NULL);
     /* Under nohup, SIGHUP stays ignored. */
     struct sigaction before;
     if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
@@ -44,6 +46,15 @@ void app_catch_signals(void) {
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
     sigaction(SIGXFSZ, &action, NULL);
+}
+
+/* A file opened in place of a missing standard stream would get what is printed. */
+void app_open_standard_files(void) {
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            /* Lowest free number: this one. Reading nothing and failing to write are right for
+             * standard input and output; messages that nobody wants to see are dropped. */
+            (void)!open("/dev/null", fd == 2 ? O_WRONLY : O_RDONLY);
 }
 
 int app_interrupted(void) {

@@ -35,8 +35,10 @@ typedef struct app_error {
 int app_fail(app_error *err, int exit_code, const char *fmt, ...) APP_PRINTF(3, 4);
 int app_no_memory(app_error *err);
 
-/* Let SIGINT, SIGTERM and SIGHUP end long work at the next frame; a closed pipe and a file that
- * grows too large become write errors. */
+/* First of all: make sure that files 0 to 2 are what they should be. */
+void app_open_standard_files(void);
+/* Let SIGINT, SIGTERM, SIGQUIT and SIGHUP end long work at the next frame; a closed pipe and a file
+ * that grows too large become write errors. */
 void app_catch_signals(void);
 /* The signal that asked the program to stop, or 0. */
 int app_interrupted(void);

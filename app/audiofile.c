@@ -1,4 +1,4 @@
-/* audiofile.c - reading through libsndfile, and a small wav writer. */
+/* audiofile.c - reading through libsndfile, and what may be said about a file. */
 #include "audiofile.h"
 
 #include "resample.h"
@@ -14,13 +14,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { READ_FRAMES = 4096, WAV_BLOCK = 1 << 16, WAV_HEADER = 44 };
+enum { READ_FRAMES = 4096, MAX_CHUNKS = 1000 };
 
 /* Files with integers stored as floats reach 32768; speech recorded far too hot stays below 64. */
 static const float LOUDEST = 64.0f;
 /* No codec packs more than this many samples into a byte of file (FLAC silence is the densest, at
  * 65535 samples in some 14 bytes); headers that claim more are lying. */
 static const int64_t FRAMES_PER_BYTE = 8192;
+
+/* Lengths in headers of lossy formats are right to a few of their frames. */
+static const double SLACK_S = 0.2;
 
 struct audio_in {
     char *path;
@@ -30,13 +33,18 @@ struct audio_in {
     float *block;       /* [READ_FRAMES, channels] as read; mixed down in place */
     size_t ready, used; /* mono samples in block, and how many of them went on */
     int64_t frames_read;
-    bool ended;
+    bool ended, warned;
 };
 
 /* Open for reading, refusing what cannot be audio before libsndfile sees it. */
 static int open_regular(const char *path, int *fd, int64_t *bytes, app_error *err) {
     struct stat st;
     *fd = -1;
+    if (!path[0]) return app_fail(err, EXIT_USAGE, "the name of the audio file is empty");
+    if (stat(path, &st) != 0 && !strcmp(path, "-"))
+        return app_fail(err, EXIT_USAGE,
+                        "-: standard input is not read; wanted an audio file that can be read from "
+                        "any position");
     if (stat(path, &st) != 0)
         return app_fail(err, EXIT_USAGE, "%s: cannot open: %s", path, strerror(errno));
     if (S_ISDIR(st.st_mode))
@@ -70,10 +78,14 @@ static void describe_format(audio_facts *facts, int format) {
              sub.name ? sub.name : "unknown encoding");
 }
 
+static int fail_rate(const char *path, int found, app_error *err) {
+    return app_fail(err, EXIT_USAGE, "%s: sample rate: wanted %d..%d Hz, found %d", path,
+                    RESAMPLE_MIN_HZ, RESAMPLE_MAX_HZ, found);
+}
+
 static int check_header(const char *path, const SF_INFO *info, int64_t bytes, app_error *err) {
     if (info->samplerate < RESAMPLE_MIN_HZ || info->samplerate > RESAMPLE_MAX_HZ)
-        return app_fail(err, EXIT_USAGE, "%s: sample rate: wanted %d..%d Hz, found %d", path,
-                        RESAMPLE_MIN_HZ, RESAMPLE_MAX_HZ, info->samplerate);
+        return fail_rate(path, info->samplerate, err);
     if (info->channels < 1 || info->channels > AUDIO_MAX_CHANNELS)
         return app_fail(err, EXIT_USAGE, "%s: channels: wanted 1..%d, found %d", path,
                         AUDIO_MAX_CHANNELS, info->channels);
@@ -86,10 +98,55 @@ static int check_header(const char *path, const SF_INFO *info, int64_t bytes, ap
     return EXIT_OK;
 }
 
+static uint64_t number(const unsigned char *at, int bytes, bool big_endian) {
+    uint64_t n = 0;
+    for (int i = 0; i < bytes; i++) n = n << 8 | at[big_endian ? i : bytes - 1 - i];
+    return n;
+}
+
+/* What a wav or AIFF file says of itself in ways that libsndfile keeps to itself. */
+typedef struct chunk_facts {
+    bool zero_rate;
+    uint64_t held, missing; /* bytes of samples: there, and promised beyond the end of the file */
+} chunk_facts;
+
+/* Look at one chunk, whose first bytes are in `head`; true when it was the last of interest. */
+static bool read_chunk(const unsigned char head[24], bool aiff, uint64_t n, uint64_t wide_size,
+                       uint64_t left, chunk_facts *facts) {
+    if (!memcmp(head, "fmt ", 4)) facts->zero_rate = number(head + 12, 4, false) == 0;
+    if (memcmp(head, aiff ? "SSND" : "data", 4) != 0) return false;
+    /* Writers that cannot go back leave a length of this size: it promises nothing. */
+    if (n >= 0x7ffff000) n = wide_size;
+    facts->held = left;
+    facts->missing = n > left ? n - left : 0;
+    return true;
+}
+
+/* Walk over the chunks of a wav (also big-endian, or with 64-bit sizes) or AIFF file. */
+static void read_chunks(int fd, uint64_t size, chunk_facts *facts) {
+    unsigned char head[24] = {0};
+    if (pread(fd, head, 12, 0) != 12) return;
+    bool wide = !memcmp(head, "RF64", 4), big = !memcmp(head, "RIFX", 4);
+    bool aiff = !memcmp(head, "FORM", 4);
+    if (!wide && !big && !aiff && memcmp(head, "RIFF", 4) != 0) return;
+    uint64_t at = 12, wide_size = 0;
+    for (int i = 0; i < MAX_CHUNKS && at + 8 <= size; i++) {
+        memset(head, 0xff, sizeof head);
+        if (pread(fd, head, sizeof head, (off_t)at) < 8) return;
+        uint64_t n = number(head + 4, 4, big || aiff);
+        if (wide && !memcmp(head, "ds64", 4)) wide_size = number(head + 16, 8, false);
+        if (read_chunk(head, aiff, n, wide_size, size - at - 8, facts)) return;
+        at += 8 + n + (n & 1);
+    }
+}
+
 static int open_sound(audio_in *in, int fd, int64_t bytes, app_error *err) {
     SF_INFO info = {0};
+    chunk_facts chunks = {0};
+    read_chunks(fd, (uint64_t)bytes, &chunks);
     /* libsndfile owns the descriptor from here on, also when it fails. */
     in->file = sf_open_fd(fd, SFM_READ, &info, SF_TRUE);
+    if (!in->file && chunks.zero_rate) return fail_rate(in->path, 0, err);
     if (!in->file)
         return app_fail(err, EXIT_USAGE, "%s: not an audio file this program can read: %s",
                         in->path, sf_strerror(NULL));
@@ -99,6 +156,9 @@ static int open_sound(audio_in *in, int fd, int64_t bytes, app_error *err) {
     in->facts.channels = info.channels;
     in->facts.frames = info.frames == SF_COUNT_MAX ? 0 : (int64_t)info.frames;
     in->facts.seconds = (double)in->facts.frames / info.samplerate;
+    if (chunks.missing && chunks.held)
+        in->facts.promised_s =
+            in->facts.seconds * ((double)chunks.missing / (double)chunks.held + 1);
     describe_format(&in->facts, info.format);
     in->block = malloc(sizeof *in->block * READ_FRAMES * (size_t)info.channels);
     return in->block ? EXIT_OK : app_no_memory(err);
@@ -129,6 +189,25 @@ int audio_in_open(audio_in **out, const char *path, app_error *err) {
 
 const audio_facts *audio_in_facts(const audio_in *in) {
     return &in->facts;
+}
+
+void audio_in_warn(audio_in *in) {
+    const audio_facts *facts = &in->facts;
+    if (in->warned || facts->promised_s == 0) return;
+    in->warned = true;
+    fprintf(stderr,
+            "moshi: warning: %s: is cut off: its header promises %.2f s, found %.2f s; going on "
+            "with these\n",
+            in->path, facts->promised_s, facts->seconds);
+}
+
+void audio_in_note(const audio_in *in, int rate_hz) {
+    if (in->facts.channels > 1)
+        fprintf(stderr, "moshi: %s: %d channels are mixed down to one\n", in->path,
+                in->facts.channels);
+    if (in->facts.rate_hz != rate_hz)
+        fprintf(stderr, "moshi: %s: resampled from %d to %d Hz\n", in->path, in->facts.rate_hz,
+                rate_hz);
 }
 
 int audio_in_set_rate(audio_in *in, int rate_hz, app_error *err) {
@@ -167,6 +246,11 @@ static int read_block(audio_in *in, app_error *err) {
             return app_fail(err, EXIT_USAGE, "%s: damaged after %" PRId64 " samples: %s", in->path,
                             in->frames_read, sf_strerror(in->file));
         in->ended = true;
+        double found_s = (double)in->frames_read / in->facts.rate_hz;
+        if (found_s < in->facts.seconds - SLACK_S) {
+            in->facts.promised_s = in->facts.seconds;
+            in->facts.seconds = found_s;
+        }
         resampler_end(in->resampler);
         return EXIT_OK;
     }
@@ -201,116 +285,4 @@ void audio_in_close(audio_in *in) {
     free(in->block);
     free(in->path);
     free(in);
-}
-
-/* ---- wav ------------------------------------------------------------------------------------ */
-
-static void put_u16(uint8_t *at, unsigned v) {
-    at[0] = (uint8_t)v;
-    at[1] = (uint8_t)(v >> 8);
-}
-
-static void put_u32(uint8_t *at, uint32_t v) {
-    put_u16(at, v & 0xffff);
-    put_u16(at + 2, v >> 16);
-}
-
-static size_t bytes_per_sample(const wav_out *wav) {
-    return wav->is_float ? 4 : 2;
-}
-
-/* A length of all ones is what players take for "until the end", for outputs without seeking. */
-static void make_header(const wav_out *wav, uint32_t data_bytes, uint8_t *header) {
-    uint32_t width = (uint32_t)bytes_per_sample(wav), rate = (uint32_t)wav->rate_hz;
-    memcpy(header, "RIFF", 4);
-    put_u32(header + 4, data_bytes == UINT32_MAX ? UINT32_MAX : data_bytes + WAV_HEADER - 8);
-    memcpy(header + 8, "WAVEfmt ", 8);
-    put_u32(header + 16, 16);
-    put_u16(header + 20, wav->is_float ? 3 : 1);
-    put_u16(header + 22, 1);
-    put_u32(header + 24, rate);
-    put_u32(header + 28, rate * width);
-    put_u16(header + 32, width);
-    put_u16(header + 34, 8 * width);
-    memcpy(header + 36, "data", 4);
-    put_u32(header + 40, data_bytes);
-}
-
-int wav_out_open(wav_out *wav, const char *path, const char *not_this, bool is_float,
-                 app_error *err) {
-    memset(wav, 0, sizeof *wav);
-    wav->is_float = is_float;
-    int rc = outfile_open(&wav->file, path, not_this, err);
-    if (rc != EXIT_OK) return rc;
-    wav->block = malloc(WAV_BLOCK);
-    if (wav->block) return EXIT_OK;
-    wav_out_close(wav);
-    return app_no_memory(err);
-}
-
-int wav_out_start(wav_out *wav, int rate_hz, app_error *err) {
-    uint8_t header[WAV_HEADER];
-    wav->rate_hz = rate_hz;
-    make_header(wav, UINT32_MAX, header);
-    return outfile_write(&wav->file, header, sizeof header, err);
-}
-
-static int flush_block(wav_out *wav, app_error *err) {
-    int rc = outfile_write(&wav->file, wav->block, wav->pending, err);
-    wav->pending = 0;
-    return rc;
-}
-
-static void put_sample(wav_out *wav, float x) {
-    uint8_t *at = wav->block + wav->pending;
-    wav->pending += bytes_per_sample(wav);
-    wav->samples++;
-    if (wav->is_float) {
-        uint32_t bits;
-        memcpy(&bits, &x, sizeof bits);
-        put_u32(at, bits);
-        return;
-    }
-    float scaled = x * 32768.0f;
-    bool low = scaled<-32768.0f, high = scaled> 32767.0f;
-    wav->clipped += low || high;
-    int value = low ? -32768 : high ? 32767 : (int)lrintf(scaled);
-    put_u16(at, (unsigned)value & 0xffff);
-}
-
-int wav_out_write(wav_out *wav, const float *pcm, size_t n, app_error *err) {
-    /* A wav file counts its bytes in 32 bits. */
-    uint64_t limit = (UINT32_MAX - WAV_HEADER) / bytes_per_sample(wav) - 1;
-    if (wav->samples + n > limit)
-        return app_fail(err, EXIT_USAGE, "%s: wav files end at 4 GiB, and the output is longer",
-                        wav->file.path);
-    for (size_t i = 0; i < n; i++) {
-        if (!isfinite(pcm[i]))
-            return app_fail(err, EXIT_INTERNAL, "sample %" PRIu64 " of the output is not a number",
-                            wav->samples);
-        put_sample(wav, pcm[i]);
-        if (wav->pending == WAV_BLOCK) {
-            int rc = flush_block(wav, err);
-            if (rc != EXIT_OK) return rc;
-        }
-    }
-    return EXIT_OK;
-}
-
-int wav_out_commit(wav_out *wav, app_error *err) {
-    uint8_t header[WAV_HEADER];
-    int rc = flush_block(wav, err);
-    if (rc == EXIT_OK && outfile_can_seek(&wav->file)) {
-        make_header(wav, (uint32_t)(wav->samples * bytes_per_sample(wav)), header);
-        rc = outfile_write_at(&wav->file, 0, header, sizeof header, err);
-    }
-    if (rc == EXIT_OK) rc = outfile_commit(&wav->file, err);
-    wav_out_close(wav);
-    return rc;
-}
-
-void wav_out_close(wav_out *wav) {
-    outfile_close(&wav->file);
-    free(wav->block);
-    wav->block = NULL;
 }

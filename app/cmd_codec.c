@@ -1,5 +1,6 @@
 /* cmd_codec.c - `moshi codec encode|decode|roundtrip`: the Mimi codec alone. */
 #include "audiofile.h"
+#include "audioout.h"
 #include "model.h"
 #include "progress.h"
 #include "tensors.h"
@@ -34,19 +35,19 @@ static int check_arguments(const arguments *args, const char *name, const char *
     if (!option_given(args, "output"))
         return app_fail(err, EXIT_USAGE, "codec %s: -o is missing: moshi codec %s IN -o %s", name,
                         name, out);
-    return EXIT_OK;
+    return model_check_output(args, option_text(args, "output"), NULL, err);
 }
 
-/* `codebooks` 0: all the model has. */
+/* `codebooks` 0: all the model has; `asked` is where that number comes from. */
 static int codec_run_open(codec_run *run, const arguments *args, int64_t codebooks,
-                          app_error *err) {
+                          const char *asked, app_error *err) {
     double started = app_now_s();
     bool whole = option_given(args, "whole");
     moshi_codec_options options = {.codebooks = (int)codebooks,
                                    .frames_per_call = whole ? WHOLE_FRAMES : 1,
                                    .flags = whole ? MOSHI_EXACT_MASK : 0};
     run->args = args;
-    int rc = model_open_codec(&run->codec, args, options, err);
+    int rc = model_open_codec(&run->codec, args, options, asked, err);
     if (rc != EXIT_OK) return rc;
     moshi_codec_get_info(run->codec, &run->info);
     run->block = (size_t)options.frames_per_call;
@@ -55,6 +56,11 @@ static int codec_run_open(codec_run *run, const arguments *args, int64_t codeboo
     run->load_s = app_now_s() - started;
     progress_start(&run->bar, option_given(args, "quiet"));
     return run->pcm && run->codes ? EXIT_OK : app_no_memory(err);
+}
+
+/* With as many codebooks as -n says. */
+static int codec_run_open_n(codec_run *run, const arguments *args, app_error *err) {
+    return codec_run_open(run, args, option_of(args, "codebooks")->integer, "-n", err);
 }
 
 static void codec_run_close(codec_run *run) {
@@ -75,13 +81,16 @@ static void draw_progress(codec_run *run, double expected_frames) {
 static void print_summary(codec_run *run) {
     double seconds = (double)run->frames / run->info.frame_rate_hz;
     double spent = app_now_s() - run->bar.started_s;
+    const char *output = option_text(run->args, "output");
     progress_clear(&run->bar);
     if (option_given(run->args, "quiet")) return;
     fprintf(stderr,
-            "moshi: %" PRId64 " frames, %d codebooks, %.2f s of audio in %.2f s (real-time factor "
+            "moshi: %" PRId64
+            " frame%s, %d codebook%s, %.2f s of audio in %.2f s (real-time factor "
             "%.4f), written to %s\n",
-            run->frames, run->info.codebooks, seconds, spent, spent / seconds,
-            option_text(run->args, "output"));
+            run->frames, run->frames == 1 ? "" : "s", run->info.codebooks,
+            run->info.codebooks == 1 ? "" : "s", seconds, spent, spent / seconds,
+            is_standard_output(output) ? "standard output" : output);
 }
 
 /* Read up to a block of frames, the last one filled up with silence; *frames 0 at the end. */
@@ -104,21 +113,15 @@ static int encode_block(codec_run *run, audio_in *in, size_t *frames, app_error 
     return EXIT_OK;
 }
 
-static int decode_block(codec_run *run, size_t frames, wav_out *wav, app_error *err) {
+static int decode_block(codec_run *run, size_t frames, audio_out *out, app_error *err) {
     int done = moshi_codec_decode(run->codec, run->codes, frames, run->pcm);
     if (done < 0) return app_fail_library(err, done, "");
-    return wav_out_write(wav, run->pcm, frames * (size_t)run->info.frame_samples, err);
+    return audio_out_write(out, run->pcm, frames * (size_t)run->info.frame_samples, err);
 }
 
 static int open_input(codec_run *run, audio_in *in, app_error *err) {
-    const audio_facts *facts = audio_in_facts(in);
-    bool quiet = option_given(run->args, "quiet");
-    if (facts->channels > 1 && !quiet)
-        fprintf(stderr, "moshi: %s: %d channels are mixed down to one\n", run->args->positional[0],
-                facts->channels);
-    if (facts->rate_hz != run->info.sample_rate_hz && !quiet)
-        fprintf(stderr, "moshi: %s: resampled from %d to %d Hz\n", run->args->positional[0],
-                facts->rate_hz, run->info.sample_rate_hz);
+    audio_in_warn(in);
+    if (!option_given(run->args, "quiet")) audio_in_note(in, run->info.sample_rate_hz);
     return audio_in_set_rate(in, run->info.sample_rate_hz, err);
 }
 
@@ -153,6 +156,7 @@ static int encode_all(codec_run *run, audio_in *in, tensors_out *out, app_error 
     }
     if (rc == EXIT_OK && run->frames == 0)
         rc = app_fail(err, EXIT_USAGE, "%s: has no samples", run->args->positional[0]);
+    if (rc == EXIT_OK) audio_in_warn(in);
     if (rc == EXIT_OK) rc = save_codes(run, &rows, out, err);
     app_buffer_free(&rows);
     return rc;
@@ -165,8 +169,9 @@ static int run_encode(const arguments *args, app_error *err) {
     int rc = check_arguments(args, "encode", "codes.safetensors", err);
     if (rc == EXIT_OK) rc = audio_in_open(&in, args->positional[0], err);
     if (rc == EXIT_OK)
-        rc = tensors_out_open(&out, option_text(args, "output"), args->positional[0], err);
-    if (rc == EXIT_OK) rc = codec_run_open(&run, args, option_of(args, "codebooks")->integer, err);
+        rc = tensors_out_open(&out, option_text(args, "output"), args->positional[0],
+                              OUTFILE_IN_ORDER, err);
+    if (rc == EXIT_OK) rc = codec_run_open_n(&run, args, err);
     if (rc == EXIT_OK) rc = encode_all(&run, in, out, err);
     if (rc == EXIT_OK) rc = tensors_out_commit(out, err);
     if (rc == EXIT_OK) print_summary(&run);
@@ -189,17 +194,17 @@ static int check_codes(const codec_run *run, const char *path, const int32_t *co
     return EXIT_OK;
 }
 
-static int decode_all(codec_run *run, const int32_t *codes, int64_t frames, wav_out *wav,
+static int decode_all(codec_run *run, const int32_t *codes, int64_t frames, audio_out *out,
                       app_error *err) {
     int64_t n = run->info.codebooks;
-    int rc = wav_out_start(wav, run->info.sample_rate_hz, err);
+    int rc = audio_out_start(out, run->info.sample_rate_hz, err);
     while (rc == EXIT_OK && run->frames < frames) {
         int64_t left = frames - run->frames;
         size_t block = left < (int64_t)run->block ? (size_t)left : run->block;
         for (size_t f = 0; f < block; f++)
             for (int64_t k = 0; k < n; k++)
                 run->codes[(int64_t)f * n + k] = codes[k * frames + run->frames + (int64_t)f];
-        rc = decode_block(run, block, wav, err);
+        rc = decode_block(run, block, out, err);
         run->frames += (int64_t)block;
         draw_progress(run, (double)frames);
         if (rc == EXIT_OK) rc = app_check_interrupted(err);
@@ -210,7 +215,7 @@ static int decode_all(codec_run *run, const int32_t *codes, int64_t frames, wav_
 static int run_decode(const arguments *args, app_error *err) {
     codec_run run = {0};
     tensors_in *in = NULL;
-    wav_out wav = {0};
+    audio_out *out = NULL;
     int32_t *codes = NULL;
     int64_t shape[] = {-1, -1};
     int rc = check_arguments(args, "decode", "OUT.wav", err);
@@ -222,14 +227,14 @@ static int run_decode(const arguments *args, app_error *err) {
                       "[%" PRId64 ", %" PRId64 "]",
                       args->positional[0], shape[0], shape[1]);
     if (rc == EXIT_OK)
-        rc = wav_out_open(&wav, option_text(args, "output"), args->positional[0],
-                          option_given(args, "float"), err);
-    if (rc == EXIT_OK) rc = codec_run_open(&run, args, shape[0], err);
+        rc = audio_out_open(&out, option_text(args, "output"), args->positional[0],
+                            option_given(args, "float"), err);
+    if (rc == EXIT_OK) rc = codec_run_open(&run, args, shape[0], args->positional[0], err);
     if (rc == EXIT_OK) rc = check_codes(&run, args->positional[0], codes, shape[0], shape[1], err);
-    if (rc == EXIT_OK) rc = decode_all(&run, codes, shape[1], &wav, err);
-    if (rc == EXIT_OK) rc = wav_out_commit(&wav, err);
+    if (rc == EXIT_OK) rc = decode_all(&run, codes, shape[1], out, err);
+    if (rc == EXIT_OK) rc = audio_out_commit(out, err);
     if (rc == EXIT_OK) print_summary(&run);
-    wav_out_close(&wav);
+    audio_out_close(out);
     tensors_in_close(in);
     codec_run_close(&run);
     free(codes);
@@ -238,13 +243,14 @@ static int run_decode(const arguments *args, app_error *err) {
 
 /* ---- roundtrip ------------------------------------------------------------------------------ */
 
-static int roundtrip_all(codec_run *run, audio_in *in, wav_out *wav, app_error *err) {
+static int roundtrip_all(codec_run *run, audio_in *in, audio_out *out, app_error *err) {
     int rc = open_input(run, in, err);
-    if (rc == EXIT_OK) rc = wav_out_start(wav, run->info.sample_rate_hz, err);
+    if (rc == EXIT_OK) rc = audio_out_start(out, run->info.sample_rate_hz, err);
     for (size_t frames = 1; rc == EXIT_OK && frames > 0;) {
         rc = encode_block(run, in, &frames, err);
-        if (rc == EXIT_OK && frames > 0) rc = decode_block(run, frames, wav, err);
+        if (rc == EXIT_OK && frames > 0) rc = decode_block(run, frames, out, err);
     }
+    if (rc == EXIT_OK) audio_in_warn(in);
     if (rc == EXIT_OK && run->frames == 0)
         rc = app_fail(err, EXIT_USAGE, "%s: has no samples", run->args->positional[0]);
     return rc;
@@ -253,17 +259,17 @@ static int roundtrip_all(codec_run *run, audio_in *in, wav_out *wav, app_error *
 static int run_roundtrip(const arguments *args, app_error *err) {
     codec_run run = {0};
     audio_in *in = NULL;
-    wav_out wav = {0};
+    audio_out *out = NULL;
     int rc = check_arguments(args, "roundtrip", "OUT.wav", err);
     if (rc == EXIT_OK) rc = audio_in_open(&in, args->positional[0], err);
     if (rc == EXIT_OK)
-        rc = wav_out_open(&wav, option_text(args, "output"), args->positional[0],
-                          option_given(args, "float"), err);
-    if (rc == EXIT_OK) rc = codec_run_open(&run, args, option_of(args, "codebooks")->integer, err);
-    if (rc == EXIT_OK) rc = roundtrip_all(&run, in, &wav, err);
-    if (rc == EXIT_OK) rc = wav_out_commit(&wav, err);
+        rc = audio_out_open(&out, option_text(args, "output"), args->positional[0],
+                            option_given(args, "float"), err);
+    if (rc == EXIT_OK) rc = codec_run_open_n(&run, args, err);
+    if (rc == EXIT_OK) rc = roundtrip_all(&run, in, out, err);
+    if (rc == EXIT_OK) rc = audio_out_commit(out, err);
     if (rc == EXIT_OK) print_summary(&run);
-    wav_out_close(&wav);
+    audio_out_close(out);
     audio_in_close(in);
     codec_run_close(&run);
     return rc;
@@ -285,8 +291,11 @@ static int run_roundtrip(const arguments *args, app_error *err) {
             "the non-streaming form: transformers see their whole context (default: as a live " \
             "stream, frame by frame, like the reference)"                                       \
     }
-#define FLOAT_OPTION \
-    { .name = "float", .kind = OPTION_FLAG, .help = "write 32-bit float samples (default: 16 bit)" }
+#define FLOAT_OPTION                                                     \
+    {                                                                    \
+        .name = "float", .kind = OPTION_FLAG,                            \
+        .help = "write 32-bit float samples (wav only; default: 16 bit)" \
+    }
 #define QUIET_OPTION \
     { .name = "quiet", .kind = OPTION_FLAG, .help = "no progress, notes or summary" }
 
@@ -309,7 +318,7 @@ const verb verb_codec_encode = {
     .usage = "IN -o codes.safetensors [options]",
     .summary = "audio to codes",
     .text = "Writes the array codes [codebooks, frames] (I32). IN is any audio file; a last frame\n"
-            "that is not full is filled up with silence. " MODELS_TEXT,
+            "that is not full is filled up with silence.\n" MODELS_TEXT,
     .example = "  moshi codec encode speech.wav -o codes.safetensors -n 8",
     VERB_OPTIONS(ENCODE_SPECS),
     .max_positional = 1,
@@ -321,7 +330,7 @@ const verb verb_codec_decode = {
     .usage = "codes.safetensors -o OUT.wav [options]",
     .summary = "codes to audio",
     .text = "Reads the array codes [codebooks, frames] (I32); the number of codebooks comes from\n"
-            "the file. " MODELS_TEXT,
+            "the file.\n" MODELS_TEXT,
     .example = "  moshi codec decode codes.safetensors -o speech.wav",
     VERB_OPTIONS(DECODE_SPECS),
     .max_positional = 1,
@@ -332,7 +341,7 @@ const verb verb_codec_roundtrip = {
     .name = "codec roundtrip",
     .usage = "IN -o OUT.wav [options]",
     .summary = "audio to codes and back: how the codec sounds",
-    .text = "IN is any audio file. " MODELS_TEXT,
+    .text = "IN is any audio file.\n" MODELS_TEXT,
     .example = "  moshi codec roundtrip speech.wav -o coded.wav -n 8",
     VERB_OPTIONS(ROUNDTRIP_SPECS),
     .max_positional = 1,

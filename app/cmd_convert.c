@@ -106,10 +106,10 @@ const verb verb_convert = {
     .summary = "a model in another number format, in one file",
     .text = "Reads a model (directory, safetensors or GGUF file) and writes OUT, a .gguf or\n"
             ".safetensors file. A .gguf holds the whole model with configuration, tokenizer and\n"
-            "codec: it is all that -m needs. A .safetensors holds the language model alone. The "
-            "depth transformer and the output heads get\n"
-            "one step finer than TYPE, vectors stay float32, the codec stays as it is. OUT\n"
-            "appears only when it is whole; an interrupted run leaves nothing.\n"
+            "codec: it is all that -m needs. A .safetensors holds the language model alone. The\n"
+            "depth transformer and the output heads get one step finer than TYPE, vectors stay\n"
+            "float32, the codec stays as it is. OUT appears only when it is whole; an\n"
+            "interrupted run leaves nothing.\n"
             "\n"
             "With --verify every tensor is read back; standard output lists its old and new\n"
             "format, its relative error and its name.",

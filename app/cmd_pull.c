@@ -38,7 +38,7 @@ static const option_spec SPECS[] = {
 const verb verb_pull = {
     .name = "pull",
     .usage = "ORG/NAME[@REVISION] [FILE...] [options]",
-    .summary = "download a model into the cache that tools for the Hugging Face hub share",
+    .summary = "download a model into the cache that tools for the hub share",
     .text =
         "Downloads the files a model needs, or those named, and prints the directory they are\n"
         "in; -m ORG/NAME then finds them. What was interrupted goes on where it stopped, and\n"

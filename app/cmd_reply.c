@@ -1,11 +1,13 @@
 /* cmd_reply.c - `moshi reply`: a recording in, the model's spoken answer and its words out. */
 #include "audiofile.h"
+#include "audioout.h"
 #include "json.h"
 #include "model.h"
 #include "progress.h"
-#include "tensors.h"
+#include "tokenlog.h"
 #include "verb.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,15 +21,13 @@ typedef struct reply {
     const arguments *args;
     bool json, times, live, quiet;
     audio_in *in;
-    wav_out wav;
-    tensors_out *tokens;
+    audio_out *out;
+    token_log tokens;
     moshi_engine *engine;
     moshi_session *session;
     moshi_engine_info info;
     progress bar;
-    app_buffer text;                 /* everything said so far */
-    app_buffer in_codes, out_tokens; /* int32 rows, only with --tokens */
-    app_error tap_error;             /* of the callback, which has no way to return one */
+    app_buffer text; /* everything said so far */
     json_t *words;
     size_t n_words, shown; /* bytes of text already on standard output */
     int64_t frames_in, frames_out, frames_expected;
@@ -40,33 +40,65 @@ static bool zero_given(const arguments *args, const char *name) {
     return option_given(args, name) && option_of(args, name)->real == 0;
 }
 
+/* Nothing is left to chance: one stream's temperature is 0, or there is one candidate. */
+static bool is_certain(const arguments *args, const char *temp, const char *top_k) {
+    return zero_given(args, temp) || option_of(args, top_k)->integer == 1;
+}
+
 /* Options that would change nothing are refused: they show a misunderstanding. */
-static int check_options(const arguments *args, app_error *err) {
+static int check_sampling(const arguments *args, app_error *err) {
     static const char *const sampling[] = {"seed", "text-temp", "text-top-k", "audio-temp",
                                            "audio-top-k"};
+    static const char *const streams[2][2] = {{"text-temp", "text-top-k"},
+                                              {"audio-temp", "audio-top-k"}};
+    for (size_t i = 0; i < sizeof sampling / sizeof sampling[0]; i++) {
+        int rc = option_refuse_with(args, sampling[i], "greedy", err);
+        if (rc != EXIT_OK) return rc;
+    }
+    for (int i = 0; i < 2; i++) {
+        const char *temp = streams[i][0], *top_k = streams[i][1];
+        if (zero_given(args, temp) && option_given(args, top_k))
+            return app_fail(err, EXIT_USAGE, "--%s has no effect with --%s 0", top_k, temp);
+        if (option_of(args, top_k)->integer == 1 && option_given(args, temp))
+            return app_fail(err, EXIT_USAGE, "--%s has no effect with --%s 1", temp, top_k);
+    }
+    if (option_given(args, "seed") && is_certain(args, "text-temp", "text-top-k") &&
+        is_certain(args, "audio-temp", "audio-top-k"))
+        return app_fail(err, EXIT_USAGE,
+                        "--seed has no effect when words and voice are both chosen without chance "
+                        "(temperature 0, or top-k 1)");
+    return EXIT_OK;
+}
+
+/* Outputs that would harm the model, the recording or each other. */
+static int check_outputs(const arguments *args, app_error *err) {
+    static const char *const outputs[] = {"output", "tokens"};
+    const char *output = option_text(args, "output"), *tokens = option_text(args, "tokens");
+    if (is_standard_output(output))
+        return app_fail(err, EXIT_USAGE,
+                        "-o -: the words go to standard output; wanted a file name");
+    if (tokens && is_standard_output(tokens))
+        return app_fail(err, EXIT_USAGE,
+                        "--tokens -: the words go to standard output; wanted a file name");
+    if (tokens && same_file(tokens, output))
+        return app_fail(err, EXIT_USAGE, "--tokens %s and -o %s name the same file", tokens,
+                        output);
+    int rc = EXIT_OK;
+    for (int i = 0; rc == EXIT_OK && i < 2; i++)
+        if (option_given(args, outputs[i]))
+            rc = model_check_output(args, option_text(args, outputs[i]), option_text(args, "lora"),
+                                    err);
+    return rc;
+}
+
+static int check_options(const arguments *args, app_error *err) {
     if (args->n_positional < 1)
         return app_fail(err, EXIT_USAGE, "reply: which recording? moshi reply IN -o OUT.wav");
     if (!option_given(args, "output"))
         return app_fail(err, EXIT_USAGE, "reply: -o is missing: moshi reply IN -o OUT.wav");
-    int rc = EXIT_OK;
-    for (size_t i = 0; rc == EXIT_OK && i < sizeof sampling / sizeof sampling[0]; i++)
-        rc = option_refuse_with(args, sampling[i], "greedy", err);
+    int rc = check_sampling(args, err);
     if (rc == EXIT_OK) rc = option_refuse_with(args, "times", "json", err);
-    if (rc != EXIT_OK) return rc;
-    bool text_greedy = zero_given(args, "text-temp"), audio_greedy = zero_given(args, "audio-temp");
-    if (text_greedy && option_given(args, "text-top-k"))
-        return app_fail(err, EXIT_USAGE, "--text-top-k has no effect with --text-temp 0");
-    if (audio_greedy && option_given(args, "audio-top-k"))
-        return app_fail(err, EXIT_USAGE, "--audio-top-k has no effect with --audio-temp 0");
-    const char *tokens = option_text(args, "tokens");
-    if (tokens && !strcmp(tokens, option_text(args, "output")))
-        return app_fail(err, EXIT_USAGE, "--tokens and -o name the same file '%s'", tokens);
-    if (text_greedy && audio_greedy && option_given(args, "seed"))
-        return app_fail(err, EXIT_USAGE, "--seed has no effect with both temperatures 0");
-    if (!strcmp(option_text(args, "output"), "-"))
-        return app_fail(err, EXIT_USAGE,
-                        "-o -: the words go to standard output; wanted a file name");
-    return EXIT_OK;
+    return rc == EXIT_OK ? check_outputs(args, err) : rc;
 }
 
 /* On the command line 0 says greedy, or the whole vocabulary; the library calls that -1. */
@@ -83,8 +115,8 @@ static int top_k_of(const arguments *args, const char *name) {
 }
 
 static bool is_greedy(const arguments *args) {
-    return option_given(args, "greedy") ||
-           (zero_given(args, "text-temp") && zero_given(args, "audio-temp"));
+    return option_given(args, "greedy") || (is_certain(args, "text-temp", "text-top-k") &&
+                                            is_certain(args, "audio-temp", "audio-top-k"));
 }
 
 static uint64_t seed_of(const arguments *args) {
@@ -93,17 +125,6 @@ static uint64_t seed_of(const arguments *args) {
 }
 
 /* ---- opening -------------------------------------------------------------------------------- */
-
-static void on_codes(void *user, const moshi_tap *tap) {
-    reply *r = user;
-    size_t n = 1;
-    for (int i = 0; i < tap->ndim; i++) n *= (size_t)tap->shape[i];
-    if (n != (size_t)r->info.user_codebooks || tap->dtype != MOSHI_I32)
-        app_fail(&r->tap_error, EXIT_INTERNAL, "tap %s: wanted %d codes, found %zu", tap->name,
-                 r->info.user_codebooks, n);
-    else
-        app_buffer_add(&r->in_codes, tap->data, n * sizeof(int32_t), &r->tap_error);
-}
 
 static int open_session(reply *r, app_error *err) {
     const arguments *args = r->args;
@@ -119,13 +140,7 @@ static int open_session(reply *r, app_error *err) {
     if (option_of(args, "first-frame")->choice == 1) options.flags |= MOSHI_FIRST_FRAME_SERVER;
     int rc = moshi_session_open(&r->session, r->engine, &options, &why);
     if (rc < 0) return app_fail_library(err, rc, why.text);
-    /* Tokens come delay-aligned, and none come for the first frames; the codes of what was heard
-     * are wanted for every frame, so they are taken where the codec makes them. */
-    if (r->tokens) {
-        rc = moshi_engine_trace(r->engine, "mimi.enc.codes", on_codes, r);
-        if (rc < 0) return app_fail_library(err, rc, "");
-    }
-    return EXIT_OK;
+    return r->tokens.file ? token_log_start(&r->tokens, r->engine, err) : EXIT_OK;
 }
 
 static int open_model(reply *r, app_error *err) {
@@ -150,19 +165,15 @@ static int open_all(reply *r, app_error *err) {
     const char *input = r->args->positional[0], *tokens = option_text(r->args, "tokens");
     int rc = audio_in_open(&r->in, input, err);
     if (rc == EXIT_OK)
-        rc = wav_out_open(&r->wav, option_text(r->args, "output"), input,
-                          option_given(r->args, "float"), err);
-    if (rc == EXIT_OK && tokens) rc = tensors_out_open(&r->tokens, tokens, input, err);
+        rc = audio_out_open(&r->out, option_text(r->args, "output"), input,
+                            option_given(r->args, "float"), err);
+    if (rc == EXIT_OK && tokens) rc = token_log_open(&r->tokens, tokens, input, err);
     if (rc == EXIT_OK) rc = open_model(r, err);
     if (rc == EXIT_OK) rc = audio_in_set_rate(r->in, r->info.sample_rate_hz, err);
-    if (rc == EXIT_OK) rc = wav_out_start(&r->wav, r->info.sample_rate_hz, err);
+    if (rc == EXIT_OK) rc = audio_out_start(r->out, r->info.sample_rate_hz, err);
     if (rc != EXIT_OK) return rc;
-    const audio_facts *facts = audio_in_facts(r->in);
-    if (facts->channels > 1 && !r->quiet)
-        fprintf(stderr, "moshi: %s: %d channels are mixed down to one\n", input, facts->channels);
-    if (facts->rate_hz != r->info.sample_rate_hz && !r->quiet)
-        fprintf(stderr, "moshi: %s: resampled from %d to %d Hz\n", input, facts->rate_hz,
-                r->info.sample_rate_hz);
+    audio_in_warn(r->in);
+    if (!r->quiet) audio_in_note(r->in, r->info.sample_rate_hz);
     return EXIT_OK;
 }
 
@@ -212,15 +223,13 @@ static int on_event(reply *r, const moshi_event *ev, bool *ended, app_error *err
     switch (ev->type) {
     case MOSHI_EVENT_TOKENS:
         r->frames_out++;
-        return r->tokens
-                   ? app_buffer_add(&r->out_tokens, ev->tokens, ev->n * sizeof *ev->tokens, err)
-                   : EXIT_OK;
+        return r->tokens.file ? token_log_add(&r->tokens, ev->tokens, ev->n, err) : EXIT_OK;
     case MOSHI_EVENT_TEXT:
         return on_text(r, ev, err);
     case MOSHI_EVENT_WORD:
         return on_word(r, ev, err);
     case MOSHI_EVENT_AUDIO:
-        return wav_out_write(&r->wav, ev->pcm, ev->n, err);
+        return audio_out_write(r->out, ev->pcm, ev->n, err);
     case MOSHI_EVENT_END:
         *ended = true;
     }
@@ -229,7 +238,7 @@ static int on_event(reply *r, const moshi_event *ev, bool *ended, app_error *err
 
 static void draw_progress(reply *r) {
     /* Words that are being spoken are progress enough, and would share the line with the bar. */
-    if (r->live && r->shown) return;
+    if (r->shown && isatty(STDOUT_FILENO)) return;
     char note[64];
     double seconds = (double)r->frames_in / r->info.frame_rate_hz;
     double real_time = seconds > 0 ? (app_now_s() - r->bar.started_s) / seconds : 0;
@@ -245,10 +254,7 @@ static int advance(reply *r, bool *ended, app_error *err) {
         if (advanced < 0) rc = app_fail_library(err, advanced, "");
         moshi_event ev;
         while (rc == EXIT_OK && moshi_pull(r->session, &ev) > 0) rc = on_event(r, &ev, ended, err);
-        if (rc == EXIT_OK && r->tap_error.exit_code) {
-            *err = r->tap_error;
-            rc = err->exit_code;
-        }
+        if (rc == EXIT_OK) rc = token_log_check(&r->tokens, err);
         if (rc != EXIT_OK || advanced == 0) return rc;
         r->frames_in++;
         draw_progress(r);
@@ -307,30 +313,6 @@ static int run_session(reply *r, app_error *err) {
 
 /* ---- results -------------------------------------------------------------------------------- */
 
-/* in_codes [user_codebooks, frames], out_tokens [n, 1 + dep_q]. */
-static int save_tokens(reply *r, app_error *err) {
-    int64_t user = r->info.user_codebooks, out = 1 + r->info.dep_q;
-    int64_t frames = (int64_t)(r->in_codes.n / sizeof(int32_t)) / user;
-    int64_t n = (int64_t)(r->out_tokens.n / sizeof(int32_t)) / out;
-    const int32_t *codes = (const int32_t *)(const void *)r->in_codes.data;
-    int64_t codes_shape[] = {user, frames}, tokens_shape[] = {n, out};
-    int a = tensors_out_add(r->tokens, "in_codes", TENSOR_I32, 2, codes_shape);
-    int b = n > 0 ? tensors_out_add(r->tokens, "out_tokens", TENSOR_I32, 2, tokens_shape) : a;
-    int32_t *turned = malloc(r->in_codes.n + 1);
-    if (a < 0 || b < 0 || !turned) {
-        free(turned);
-        return app_no_memory(err);
-    }
-    for (int64_t f = 0; f < frames; f++)
-        for (int64_t k = 0; k < user; k++) turned[k * frames + f] = codes[f * user + k];
-    int rc = tensors_out_start(r->tokens, err);
-    if (rc == EXIT_OK) rc = tensors_out_put(r->tokens, a, 0, turned, r->in_codes.n, err);
-    if (rc == EXIT_OK && n > 0)
-        rc = tensors_out_put(r->tokens, b, 0, r->out_tokens.data, r->out_tokens.n, err);
-    free(turned);
-    return rc;
-}
-
 static json_t *model_facts(const reply *r) {
     const moshi_engine_info *i = &r->info;
     const char *name = model_choose(option_text(r->args, "model")).name;
@@ -367,13 +349,14 @@ static int report(reply *r, app_error *err) {
     if (rc != EXIT_OK || r->quiet) return rc;
     double seconds = (double)r->frames_in / r->info.frame_rate_hz;
     fprintf(stderr,
-            "moshi: %lld frames, %.2f s of audio in %.2f s (real-time factor %.3f), %zu words, "
+            "moshi: %lld frame%s, %.2f s of audio in %.2f s (real-time factor %.3f), %zu word%s, "
             "written to %s\n",
-            (long long)r->frames_out, seconds, r->run_s, r->run_s / seconds, r->n_words,
+            (long long)r->frames_out, r->frames_out == 1 ? "" : "s", seconds, r->run_s,
+            r->run_s / seconds, r->n_words, r->n_words == 1 ? "" : "s",
             option_text(r->args, "output"));
-    if (r->wav.clipped)
-        fprintf(stderr, "moshi: %llu samples were too loud for 16 bits and were clipped\n",
-                (unsigned long long)r->wav.clipped);
+    if (audio_out_clipped(r->out))
+        fprintf(stderr, "moshi: too loud for 16 bits, clipped: %" PRIu64 " samples\n",
+                audio_out_clipped(r->out));
     return EXIT_OK;
 }
 
@@ -381,11 +364,9 @@ static void reply_close(reply *r) {
     moshi_session_close(r->session);
     moshi_engine_close(r->engine);
     audio_in_close(r->in);
-    wav_out_close(&r->wav);
-    tensors_out_close(r->tokens);
+    audio_out_close(r->out);
+    token_log_close(&r->tokens);
     app_buffer_free(&r->text);
-    app_buffer_free(&r->in_codes);
-    app_buffer_free(&r->out_tokens);
     json_decref(r->words);
 }
 
@@ -395,14 +376,15 @@ static int run(const arguments *args, app_error *err) {
                .times = option_given(args, "times"),
                .quiet = option_given(args, "quiet"),
                .words = json_array()};
-    r.live = !r.json && !r.times && isatty(STDOUT_FILENO);
+    r.live = !r.json && !r.times;
     int rc = r.words ? check_options(args, err) : app_no_memory(err);
     if (rc == EXIT_OK) rc = open_all(&r, err);
     if (rc == EXIT_OK) rc = run_session(&r, err);
-    if (rc == EXIT_OK && r.tokens) rc = save_tokens(&r, err);
+    if (rc == EXIT_OK) audio_in_warn(r.in);
+    if (rc == EXIT_OK && r.tokens.file) rc = token_log_write(&r.tokens, err);
     if (rc == EXIT_OK) rc = app_check_interrupted(err);
-    if (rc == EXIT_OK) rc = wav_out_commit(&r.wav, err);
-    if (rc == EXIT_OK && r.tokens) rc = tensors_out_commit(r.tokens, err);
+    if (rc == EXIT_OK) rc = audio_out_commit(r.out, err);
+    if (rc == EXIT_OK && r.tokens.file) rc = token_log_commit(&r.tokens, err);
     if (rc == EXIT_OK) rc = report(&r, err);
     if (rc != EXIT_OK && r.live && r.shown) putchar('\n');
     reply_close(&r);
@@ -414,7 +396,7 @@ static const option_spec SPECS[] = {
      .letter = 'o',
      .kind = OPTION_TEXT,
      .value = "OUT.wav",
-     .help = "where the answer goes (mono, 16 bit)"},
+     .help = "where the answer goes (mono, 16 bit): .wav, .flac, .ogg, .opus or .mp3"},
     MODEL_OPTION,
     {.name = "tail",
      .kind = OPTION_REAL,
@@ -457,13 +439,13 @@ static const option_spec SPECS[] = {
     {.name = "tokens",
      .kind = OPTION_TEXT,
      .value = "FILE",
-     .help = "save the tokens as safetensors: in_codes [user codebooks, frames] and out_tokens "
-             "[frames, 1 + voice codebooks]"},
+     .help = "save the tokens as safetensors: what was heard (in_codes) and said (out_tokens), "
+             "and for moshi trace what the model took and chose at every step"},
     {.name = "times",
      .kind = OPTION_FLAG,
      .help = "print one word per line as it is finished: start, end, word"},
     {.name = "json", .kind = OPTION_FLAG, .help = "print the result as JSON"},
-    {.name = "float", .kind = OPTION_FLAG, .help = "write 32-bit float samples"},
+    {.name = "float", .kind = OPTION_FLAG, .help = "write 32-bit float samples (wav only)"},
     {.name = "quiet", .kind = OPTION_FLAG, .help = "no progress, notes or summary"},
     THREADS_OPTION,
     DEVICE_OPTION,

@@ -50,7 +50,8 @@ typedef struct trace_array {
 
 typedef struct trace {
     const arguments *args;
-    char *globs[64]; /* --taps, apart */
+    char *globs[64];  /* --taps, apart */
+    bool matched[64]; /* which of them named a tap */
     int n_globs;
     moshi_engine *engine;
     moshi_session *session;
@@ -151,10 +152,11 @@ static size_t tap_bytes(const moshi_tap *tap) {
     return n;
 }
 
-static bool wanted_by_user(const trace *t, const char *name) {
+static bool wanted_by_user(trace *t, const char *name) {
+    bool wanted = false;
     for (int i = 0; i < t->n_globs; i++)
-        if (fnmatch(t->globs[i], name, 0) == 0) return true;
-    return false;
+        if (fnmatch(t->globs[i], name, 0) == 0) wanted = t->matched[i] = true;
+    return wanted;
 }
 
 /* In the first step: make room for a part, or check that it is like the others. */
@@ -327,6 +329,8 @@ static int split_globs(trace *t, app_error *err) {
         if (n && !(t->globs[t->n_globs++] = strndup(taps, n))) return app_no_memory(err);
         taps += n + (taps[n] == ' ');
     }
+    if (option_given(t->args, "taps") && t->n_globs == 0)
+        return app_fail(err, EXIT_USAGE, "--taps: wanted patterns, found only spaces");
     return EXIT_OK;
 }
 
@@ -357,9 +361,11 @@ static int run_step(trace *t, app_error *err) {
 }
 
 static int check_taps_found(const trace *t, app_error *err) {
-    if (!option_given(t->args, "taps") || t->n_arrays > N_STANDARD) return EXIT_OK;
-    return app_fail(err, EXIT_USAGE, "--taps: no tap of this model matches '%s'",
-                    option_text(t->args, "taps"));
+    for (int i = 0; i < t->n_globs; i++)
+        if (!t->matched[i])
+            return app_fail(err, EXIT_USAGE, "--taps: no tap of this model matches '%s'",
+                            t->globs[i]);
+    return EXIT_OK;
 }
 
 static int run_steps(trace *t, app_error *err) {
@@ -395,18 +401,21 @@ static int run(const arguments *args, app_error *err) {
     if (!option_given(args, "in") || !option_given(args, "output"))
         rc = app_fail(err, EXIT_USAGE, "trace: --%s is missing: moshi trace --in FILE -o OUT",
                       option_given(args, "in") ? "output" : "in");
+    if (rc == EXIT_OK)
+        rc = model_check_output(args, option_text(args, "output"), option_text(args, "lora"), err);
     if (rc == EXIT_OK) rc = split_globs(&t, err);
     if (rc == EXIT_OK) rc = make_arrays(&t, err);
-    if (rc == EXIT_OK)
-        rc = tensors_out_open(&t.out, option_text(args, "output"), option_text(args, "in"), err);
+    if (rc == EXIT_OK) /* Rows of many arrays come in turns. */
+        rc = tensors_out_open(&t.out, option_text(args, "output"), option_text(args, "in"),
+                              OUTFILE_ANYWHERE, err);
     if (rc == EXIT_OK) rc = open_engine(&t, err);
     if (rc == EXIT_OK) rc = read_input(&t, err);
     if (rc == EXIT_OK) rc = start_trace(&t, err);
     if (rc == EXIT_OK) rc = run_steps(&t, err);
     if (rc == EXIT_OK) rc = tensors_out_commit(t.out, err);
     if (rc == EXIT_OK && !option_given(args, "quiet"))
-        fprintf(stderr, "moshi: %" PRId64 " steps, written to %s\n", t.done,
-                option_text(args, "output"));
+        fprintf(stderr, "moshi: %" PRId64 " step%s, written to %s\n", t.done,
+                t.done == 1 ? "" : "s", option_text(args, "output"));
     trace_close(&t);
     return rc;
 }

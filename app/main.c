@@ -195,9 +195,13 @@ static int run(int argc, char **argv, app_error *err) {
 
 int main(int argc, char **argv) {
     app_error err = {0};
+    app_open_standard_files();
     app_catch_signals();
     int rc = run(argc - 1, argv + 1, &err);
     if (rc == EXIT_OK) rc = app_flush_stdout(&err);
+    /* Names from files are quoted in messages; a terminal would obey control characters in them. */
+    for (char *c = err.text; *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
     if (rc != EXIT_OK && err.text[0]) fprintf(stderr, "moshi: %s\n", err.text);
     return rc;
 }

@@ -2,6 +2,7 @@
 #include "model.h"
 
 #include "embedded.h"
+#include "outfile.h"
 #include "progress.h"
 #include "pull.h"
 
@@ -42,6 +43,10 @@ model_choice model_choose(const char *path) {
 
 int model_locate(model_choice *choice, const arguments *args, bool quiet, app_error *err) {
     hub_id id;
+    if (option_given(args, "pull") && !(choice->path && hub_parse(&id, choice->path)))
+        return app_fail(err, EXIT_USAGE,
+                        "--pull has no effect on %s: wanted a model ORG/NAME (-m, or MOSHI_MODEL)",
+                        choice->name);
     /* What lies there under that name is meant, whatever else the name may be. */
     if (!choice->path || access(choice->path, F_OK) == 0 || !hub_parse(&id, choice->path))
         return EXIT_OK;
@@ -139,7 +144,7 @@ int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_
 }
 
 int model_open_codec(moshi_codec **out, const arguments *args, moshi_codec_options options,
-                     app_error *err) {
+                     const char *asked, app_error *err) {
     model_choice choice = model_choose(option_text(args, "model"));
     moshi_error why = {0};
     int rc = model_locate(&choice, args, option_given(args, "quiet"), err);
@@ -152,5 +157,44 @@ int model_open_codec(moshi_codec **out, const arguments *args, moshi_codec_optio
     if (option_given(args, "exact")) options.flags |= MOSHI_EXACT;
     rc = moshi_codec_open(out, &options, &why);
     model_choice_free(&choice);
+    /* The only argument that the parser of options could not judge. */
+    if (rc == MOSHI_EINVAL) return app_fail(err, EXIT_USAGE, "%s: %s", asked, why.text);
     return rc < 0 ? app_fail_library(err, rc, why.text) : EXIT_OK;
+}
+
+/* Where the chosen model is now: *path NULL when it is inside the program or not there. */
+static int find_model(model_choice *choice, app_error *err) {
+    hub_id id;
+    if (!choice->path || access(choice->path, F_OK) == 0) return EXIT_OK;
+    int rc = hub_parse(&id, choice->path) ? hub_find(&choice->found, &id, err) : EXIT_OK;
+    choice->path = choice->found;
+    return rc;
+}
+
+static int check_loras(const char *given, const char *path, app_error *err) {
+    moshi_lora loras[LORAS_MAX];
+    size_t n;
+    char *text;
+    int rc = parse_loras(given, &text, loras, &n, err);
+    for (size_t i = 0; rc == EXIT_OK && i < n; i++)
+        if (same_file(path, loras[i].path))
+            rc = app_fail(err, EXIT_USAGE,
+                          "%s: cannot be the output: it is %s, an adapter of the model; wanted "
+                          "another name",
+                          path, loras[i].path);
+    free(text);
+    return rc;
+}
+
+int model_check_output(const arguments *args, const char *path, const char *loras, app_error *err) {
+    model_choice choice = model_choose(option_text(args, "model"));
+    moshi_error why = {0};
+    int rc = check_loras(loras, path, err);
+    if (rc == EXIT_OK) rc = find_model(&choice, err);
+    if (rc == EXIT_OK && choice.path) {
+        int code = moshi_check_output(path, choice.path, &why);
+        if (code < 0) rc = app_fail_library(err, code, why.text);
+    }
+    model_choice_free(&choice);
+    return rc;
 }

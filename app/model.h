@@ -61,9 +61,13 @@ void model_choice_free(model_choice *choice);
 /* Open what the options (those above and --quiet) ask for. `flags` are added to what --exact gives.
  */
 int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_error *err);
-/* `options` holds what the caller already knows: codebooks, frames_per_call, flags. */
+/* `options` holds what the caller already knows: codebooks, frames_per_call, flags. `asked` names
+ * in messages what asked for that many codebooks: an option, or a file of codes. */
 int model_open_codec(moshi_codec **out, const arguments *args, moshi_codec_options options,
-                     app_error *err);
+                     const char *asked, app_error *err);
+/* Refuse an output that is a file of the model that is in use, or one of the adapters in `loras`
+ * (what --lora says, or NULL). Cheap: comes before anything is loaded. */
+int model_check_output(const arguments *args, const char *path, const char *loras, app_error *err);
 
 /* A MOSHI_E* code as an error of the program; `text` is the library's message, or "". */
 int app_fail_library(app_error *err, int code, const char *text);

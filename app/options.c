@@ -137,7 +137,8 @@ static int store(arguments *args, int index, const char *attached, const char *n
                             attached);
         return EXIT_OK;
     }
-    bool numeric = spec->kind == OPTION_INTEGER || spec->kind == OPTION_REAL;
+    bool numeric =
+        spec->kind == OPTION_INTEGER || spec->kind == OPTION_REAL || spec->kind == OPTION_SEED;
     /* Forgetting a value must not swallow the next option. */
     bool is_option = !attached && next && next[0] == '-' && next[1] && !numeric;
     if (!attached && (!next || is_option))

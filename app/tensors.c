@@ -52,28 +52,73 @@ static unsigned dtype_bytes(const char *dtype) {
     return 0;
 }
 
-/* shape and bytes of one entry; false unless the shape gives exactly the bytes between offsets. */
-static bool check_entry(tensor_entry *entry, json_t *shape, json_t *offsets, uint64_t data_bytes) {
-    if (!json_is_array(shape) || json_array_size(shape) > TENSOR_MAX_DIMS) return false;
-    if (!json_is_array(offsets) || json_array_size(offsets) != 2) return false;
-    if (!json_is_integer(json_array_get(offsets, 0)) ||
-        !json_is_integer(json_array_get(offsets, 1)))
-        return false;
-    json_int_t begin = json_integer_value(json_array_get(offsets, 0));
-    json_int_t end = json_integer_value(json_array_get(offsets, 1));
-    if (begin < 0 || end < begin || (uint64_t)end > data_bytes) return false;
-    uint64_t bytes = dtype_bytes(entry->dtype);
-    entry->ndim = (int)json_array_size(shape);
+/* "[8, 64]"; an axis of -1 is shown as "any". */
+static void print_shape(char *text, size_t cap, int ndim, const int64_t *shape) {
+    size_t at = (size_t)snprintf(text, cap, "[");
+    for (int i = 0; i < ndim && at < cap; i++) {
+        const char *comma = i ? ", " : "";
+        if (shape[i] < 0)
+            at += (size_t)snprintf(text + at, cap - at, "%sany", comma);
+        else
+            at += (size_t)snprintf(text + at, cap - at, "%s%" PRId64, comma, shape[i]);
+    }
+    if (at < cap) snprintf(text + at, cap - at, "]");
+}
+
+static bool is_size(json_t *value) {
+    return json_is_integer(value) && json_integer_value(value) >= 0;
+}
+
+static int read_shape(tensor_entry *entry, json_t *shape, const char *path, const char *name,
+                      app_error *err) {
+    bool sound = json_is_array(shape) && json_array_size(shape) <= TENSOR_MAX_DIMS;
+    entry->ndim = sound ? (int)json_array_size(shape) : 0;
     for (int i = 0; i < entry->ndim; i++) {
-        json_t *axis = json_array_get(shape, (size_t)i);
-        if (!json_is_integer(axis) || json_integer_value(axis) < 0) return false;
-        entry->shape[i] = json_integer_value(axis);
-        if (entry->shape[i] && bytes > data_bytes / (uint64_t)entry->shape[i]) return false;
+        sound = sound && is_size(json_array_get(shape, (size_t)i));
+        entry->shape[i] = json_integer_value(json_array_get(shape, (size_t)i));
+    }
+    if (sound) return EXIT_OK;
+    return app_fail(err, EXIT_USAGE,
+                    "%s: array '%s': shape: wanted at most %d sizes that are whole numbers >= 0",
+                    path, name, TENSOR_MAX_DIMS);
+}
+
+/* Bytes of an entry with this shape; UINT64_MAX when no file has so many. */
+static uint64_t bytes_of(const tensor_entry *entry) {
+    uint64_t bytes = dtype_bytes(entry->dtype);
+    for (int i = 0; i < entry->ndim; i++)
+        if (entry->shape[i] == 0) return 0;
+    for (int i = 0; i < entry->ndim; i++) {
+        if (bytes > INT64_MAX / (uint64_t)entry->shape[i]) return UINT64_MAX;
         bytes *= (uint64_t)entry->shape[i];
     }
-    entry->begin = (uint64_t)begin;
-    entry->bytes = bytes;
-    return bytes == (uint64_t)(end - begin);
+    return bytes;
+}
+
+/* Where it lies, which must be within the file and as long as its shape says. */
+static int read_place(tensor_entry *entry, json_t *offsets, uint64_t data_bytes, const char *path,
+                      const char *name, app_error *err) {
+    json_t *first = json_array_get(offsets, 0), *last = json_array_get(offsets, 1);
+    if (json_array_size(offsets) != 2 || !is_size(first) || !is_size(last) ||
+        json_integer_value(last) < json_integer_value(first))
+        return app_fail(err, EXIT_USAGE,
+                        "%s: array '%s': data_offsets: wanted [begin, end], whole numbers in order",
+                        path, name);
+    uint64_t begin = (uint64_t)json_integer_value(first), end = (uint64_t)json_integer_value(last);
+    if (end > data_bytes)
+        return app_fail(err, EXIT_USAGE,
+                        "%s: array '%s': ends %" PRIu64 " bytes after the header, where the file "
+                        "has %" PRIu64 "; is it cut off?",
+                        path, name, end, data_bytes);
+    entry->begin = begin;
+    entry->bytes = bytes_of(entry);
+    if (entry->bytes == end - begin) return EXIT_OK;
+    char shape[200], wanted[32] = "more";
+    print_shape(shape, sizeof shape, entry->ndim, entry->shape);
+    if (entry->bytes != UINT64_MAX) snprintf(wanted, sizeof wanted, "%" PRIu64, entry->bytes);
+    return app_fail(err, EXIT_USAGE,
+                    "%s: array '%s': wanted %s bytes for %s %s, found data_offsets of %" PRIu64,
+                    path, name, wanted, entry->dtype, shape, end - begin);
 }
 
 static int parse_entry(tensors_in *in, const char *name, json_t *value, uint64_t data_start,
@@ -84,16 +129,30 @@ static int parse_entry(tensors_in *in, const char *name, json_t *value, uint64_t
         return app_fail(err, EXIT_USAGE, "%s: array '%s': unknown dtype '%s'", in->path, name,
                         dtype ? dtype : "(none)");
     snprintf(entry->dtype, sizeof entry->dtype, "%s", dtype);
-    if (!check_entry(entry, json_object_get(value, "shape"), json_object_get(value, "data_offsets"),
-                     in->size - data_start))
-        return app_fail(err, EXIT_USAGE,
-                        "%s: array '%s': its shape and its place in the file do not agree",
-                        in->path, name);
+    int rc = read_shape(entry, json_object_get(value, "shape"), in->path, name, err);
+    if (rc == EXIT_OK)
+        rc = read_place(entry, json_object_get(value, "data_offsets"), in->size - data_start,
+                        in->path, name, err);
+    if (rc != EXIT_OK) return rc;
     entry->begin += data_start;
     entry->name = strdup(name);
     if (!entry->name) return app_no_memory(err);
     in->n++;
     return EXIT_OK;
+}
+
+/* As the reference does: what no array describes does not belong there. */
+static int check_end(const tensors_in *in, uint64_t data_start, app_error *err) {
+    uint64_t end = data_start;
+    for (size_t i = 0; i < in->n; i++) {
+        uint64_t its = in->entries[i].begin + in->entries[i].bytes;
+        if (its > end) end = its;
+    }
+    if (end == in->size) return EXIT_OK;
+    return app_fail(err, EXIT_USAGE,
+                    "%s: wanted a file that ends with its last array, at %" PRIu64
+                    " bytes, found %" PRIu64 " bytes",
+                    in->path, end, in->size);
 }
 
 static int parse_header(tensors_in *in, const char *text, uint64_t length, app_error *err) {
@@ -116,6 +175,7 @@ static int parse_header(tensors_in *in, const char *text, uint64_t length, app_e
         if (strcmp(name, "__metadata__"))
             rc = parse_entry(in, name, value, PREFIX_BYTES + length, err);
     }
+    if (rc == EXIT_OK) rc = check_end(in, PREFIX_BYTES + length, err);
     json_decref(root);
     return rc;
 }
@@ -174,24 +234,28 @@ const char *tensors_in_path(const tensors_in *in) {
     return in->path;
 }
 
-/* "[8, 64]"; an axis of -1 is shown as "any". */
-static void print_shape(char *text, size_t cap, int ndim, const int64_t *shape) {
-    size_t at = (size_t)snprintf(text, cap, "[");
-    for (int i = 0; i < ndim && at < cap; i++) {
-        const char *comma = i ? ", " : "";
-        if (shape[i] < 0)
-            at += (size_t)snprintf(text + at, cap - at, "%sany", comma);
-        else
-            at += (size_t)snprintf(text + at, cap - at, "%s%" PRId64, comma, shape[i]);
+/* Everything in the file, in words, as far as there is room. */
+static void list_arrays(const tensors_in *in, char *text, size_t cap) {
+    size_t at = (size_t)snprintf(text, cap, in->n ? "" : "nothing");
+    for (size_t i = 0; i < in->n && at < cap; i++) {
+        char shape[200];
+        print_shape(shape, sizeof shape, in->entries[i].ndim, in->entries[i].shape);
+        at += (size_t)snprintf(text + at, cap - at, "%s%.80s %s %s", i ? ", " : "",
+                               in->entries[i].name, in->entries[i].dtype, shape);
     }
-    if (at < cap) snprintf(text + at, cap - at, "]");
+    if (at >= cap) memcpy(text + cap - 4, "...", 4);
 }
 
 int tensors_in_read_i32(const tensors_in *in, const char *name, int ndim, int64_t *shape,
                         int32_t **data, app_error *err) {
     const tensor_entry *entry = tensors_in_find(in, name);
     *data = NULL;
-    if (!entry) return app_fail(err, EXIT_USAGE, "%s: has no array '%s'", in->path, name);
+    if (!entry) {
+        char found[1000];
+        list_arrays(in, found, sizeof found);
+        return app_fail(err, EXIT_USAGE, "%s: wanted an array '%s', found %s", in->path, name,
+                        found);
+    }
     bool fits = !strcmp(entry->dtype, "I32") && entry->ndim == ndim;
     for (int i = 0; fits && i < ndim; i++) fits = shape[i] < 0 || shape[i] == entry->shape[i];
     if (!fits) {
@@ -230,11 +294,12 @@ struct tensors_out {
     uint64_t bytes;
 };
 
-int tensors_out_open(tensors_out **out, const char *path, const char *not_this, app_error *err) {
+int tensors_out_open(tensors_out **out, const char *path, const char *not_this, outfile_order order,
+                     app_error *err) {
     *out = NULL;
     tensors_out *made = calloc(1, sizeof *made);
     if (!made) return app_no_memory(err);
-    int rc = outfile_open(&made->file, path, not_this, err);
+    int rc = outfile_open(&made->file, path, not_this, order, err);
     if (rc != EXIT_OK) {
         free(made);
         return rc;

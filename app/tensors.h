@@ -34,7 +34,10 @@ typedef enum tensor_dtype { TENSOR_F32, TENSOR_I32, TENSOR_U8 } tensor_dtype;
 
 typedef struct tensors_out tensors_out;
 
-int tensors_out_open(tensors_out **out, const char *path, const char *not_this, app_error *err);
+/* OUTFILE_IN_ORDER: arrays will be put whole and one after another, so that a pipe may take them.
+ */
+int tensors_out_open(tensors_out **out, const char *path, const char *not_this, outfile_order order,
+                     app_error *err);
 /* Declare an array; returns its index, or -1 when out of memory. Arrays of bytes come last. */
 int tensors_out_add(tensors_out *out, const char *name, tensor_dtype dtype, int ndim,
                     const int64_t *shape);
