@@ -45,6 +45,7 @@ static int read_input(compare *c, int rate_hz, size_t most, app_error *err) {
     if (rc != EXIT_OK) return rc;
     c->pcm = malloc(most * sizeof *c->pcm);
     rc = c->pcm ? audio_in_set_rate(in, rate_hz, err) : app_no_memory(err);
+    audio_in_warn(in);
     if (rc == EXIT_OK) rc = audio_in_read(in, c->pcm, most, &c->samples, err);
     audio_in_close(in);
     return rc;
@@ -309,7 +310,7 @@ static const option_spec SPECS[] = {
 const verb verb_compare = {
     .name = "compare",
     .usage = "A B --input FILE [options]",
-    .summary = "find out which of two devices, formats, settings or models is wrong, and where",
+    .summary = "which of two devices, formats, settings or models is wrong, and where",
     .text = "A and B are words joined by '+': a device (cpu), a number format to convert the\n"
             "model to (f32 f16 bf16 q8_0 q6_K q4_K q4_0), exact, delay=N (of the acoustic\n"
             "codebooks), threads=N, or the path of another model. Both, and a reference (the\n"

@@ -491,15 +491,14 @@ test_pipes() {
     done
     # A reader that does not read: the program sits in a write, and can be ended all the same.
     mkfifo stuck.wav
-    sleep 60 <stuck.wav &
-    sleeper=$!
     "$moshi" reply short.wav -o stuck.wav --tail 600 --quiet >out 2>err &
     pid=$!
+    exec 3<stuck.wav
     sleep 1
     kill -s TERM $pid
     wait $pid
     check "a signal while a pipe is full" test $? = 143
-    kill $sleeper
+    exec 3<&-
     "$moshi" reply short.wav -o pipe --quiet >out 2>err &
     pid=$!
     n=0
