@@ -132,6 +132,10 @@ ISA_AVX512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=5
 $(B)/src/cpu/kernels_avx2.o: ISA := $(ISA_AVX2)
 $(B)/src/cpu/kernels_avx512.o: ISA := $(ISA_AVX512)
 endif
+# Loops that the compiler turns into vectors by itself.
+$(B)/src/quant_plain.o: ISA := -O3
+$(B)/src/quant_avx2.o: ISA := -O3 $(ISA_AVX2)
+$(B)/src/quant_avx512.o: ISA := -O3 $(ISA_AVX512)
 
 .PHONY: all lib program tests test bench fuzz fuzzers lint info install install-lib uninstall clean \
         need-compiler need-jansson need-sndfile FORCE

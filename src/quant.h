@@ -15,9 +15,9 @@
 
 #include "checkpoint.h"
 
-/* Counts are whole blocks. Quantising takes any numbers: those outside a format's range become its
- * largest, a NaN its lowest, and nothing it writes reads back as NaN or infinite; formats without
- * blocks keep both as they are. */
+/* Counts are whole blocks; in and out do not overlap. Quantising takes any numbers: those outside a
+ * format's range become its largest, a NaN its lowest, and nothing it writes reads back as NaN or
+ * infinite; formats without blocks keep both as they are. */
 typedef struct mo_quant {
     mo_dtype dtype;
     const char *name;                                      /* as people write it: "q4_K" */
@@ -30,6 +30,25 @@ const mo_quant *mo_quant_of(mo_dtype dtype);
 const mo_quant *mo_quant_find(const char *name);
 /* Every format in order; NULL at the end. */
 const mo_quant *mo_quant_at(size_t i);
+
+/* The rows above are compiled for any processor of this architecture. These do the same, to the
+ * last bit, with more of what the machine has. */
+typedef struct mo_quant_set {
+    const char *name; /* "plain", "avx2", "avx512" */
+    const mo_quant *rows;
+    size_t n_rows;
+} mo_quant_set;
+
+/* Sets that this build has and this machine can run, the plain one first, the fastest last; NULL
+ * at the end. Asks the processor, which takes microseconds: keep what it returns. */
+const mo_quant_set *mo_quant_set_at(size_t i);
+/* The row of the fastest set; NULL as mo_quant_of(). The same advice. */
+const mo_quant *mo_quant_fast(mo_dtype dtype);
+
+/* Sets as built: NULL where the file was compiled without its instruction set. */
+const mo_quant_set *mo_quant_set_plain(void);
+const mo_quant_set *mo_quant_set_avx2(void);
+const mo_quant_set *mo_quant_set_avx512(void);
 
 /* Sum of row[i] * x[i] in double precision: what fast paths are compared with. */
 float mo_quant_dot(const mo_quant *q, const void *row, const float *x, size_t n);

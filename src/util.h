@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #if defined(__GNUC__)
 #define MO_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
@@ -40,10 +41,53 @@ double mo_now_s(void);
 /* Cores the process may use: physical ones where that can be told. At least 1. */
 int mo_core_count(void);
 
-/* Exact widening of 16-bit floats, and rounding to nearest even. */
-float mo_f16_to_f32(uint16_t h);
-float mo_bf16_to_f32(uint16_t h);
-uint16_t mo_f32_to_bf16(float f);
-uint16_t mo_f32_to_f16(float f);
+/* Exact widening of 16-bit floats, and rounding to nearest even. Without branches, so that loops of
+ * them become vectors. */
+static inline float mo_bits_to_f32(uint32_t bits) {
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static inline uint32_t mo_f32_to_bits(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
+static inline float mo_bf16_to_f32(uint16_t h) {
+    return mo_bits_to_f32((uint32_t)h << 16);
+}
+
+static inline uint16_t mo_f32_to_bf16(float f) {
+    uint32_t u = mo_f32_to_bits(f);
+    uint32_t rounded = (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16;
+    /* A NaN whose payload sits in the low half would become infinite: keep it quiet instead. */
+    uint32_t quiet = u >> 16 | 0x0040u;
+    return (uint16_t)((u & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded);
+}
+
+static inline float mo_f16_to_f32(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 0x1Fu,
+             mantissa = h & 0x3FFu;
+    uint32_t tiny = mo_f32_to_bits((float)(int32_t)mantissa * 0x1p-24f); /* zero, subnormals */
+    uint32_t normal = (exponent + 112) << 23 | mantissa << 13;
+    /* Masks, because compilers make branches of choices here. */
+    uint32_t is_tiny = 0u - (exponent == 0), is_special = 0u - (exponent == 0x1F);
+    normal += is_special & 112u << 23; /* the exponent of infinity and NaN is all ones */
+    uint32_t magnitude = (tiny & is_tiny) | (normal & ~is_tiny);
+    return mo_bits_to_f32(sign | magnitude);
+}
+
+static inline uint16_t mo_f32_to_f16(float f) {
+    uint32_t u = mo_f32_to_bits(f), sign = (u >> 16) & 0x8000u, magnitude = u & 0x7FFFFFFFu;
+    uint32_t normal = (magnitude - 0x38000000u + 0xFFFu + ((magnitude >> 13) & 1u)) >> 13;
+    /* Below 2^-14: adding 1/2 leaves multiples of 2^-24, rounded to even, in the low bits. */
+    uint32_t tiny = mo_f32_to_bits(mo_bits_to_f32(magnitude) + 0.5f) - 0x3F000000u;
+    uint32_t half = magnitude < 0x38800000u ? tiny : normal;
+    half = magnitude >= 0x477FF000u ? 0x7C00u : half; /* rounds to >= 65520 */
+    half = magnitude > 0x7F800000u ? 0x7E00u : half;  /* NaN */
+    return (uint16_t)(sign | half);
+}
 
 #endif

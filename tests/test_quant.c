@@ -1,5 +1,6 @@
 /* test_quant.c - number formats: the bytes of their blocks, what they keep, what they never do. */
 #include "check.h"
+#include "oracle_quant.h"
 #include "quant.h"
 #include "tensors.h"
 
@@ -344,6 +345,100 @@ static void test_extremes(void) {
     }
 }
 
+/* ---- levels --------------------------------------------------------------------------------- */
+
+enum { BLOCKS = 7 }; /* of 256: not a multiple of what any level takes at once */
+
+/* Numbers of every sort, some of them weights: spread, one-sided, sparse, of one value, extreme. */
+static void fill_sorts(float x[BLOCKS * 256], int round, test_rng *r) {
+    for (int b = 0; b < BLOCKS; b++, x += 256) {
+        int sort = (round + b) % (EXTREMES + 6);
+        if (sort < EXTREMES) {
+            fill_extreme(sort, x, r);
+            continue;
+        }
+        for (int i = 0; i < 256; i++) {
+            float g = gauss(r);
+            float sorts[] = {
+                0.02f * g,    g * g * g, fabsf(g), -2.5f + 0.01f * g, rng_u64(r) % 8 ? 0 : g,
+                roundf(4 * g)};
+            x[i] = sorts[sort - EXTREMES];
+        }
+    }
+}
+
+/* Every instruction set gives the same bytes and numbers as the plain code, and a block is the same
+ * wherever it stands. */
+static void test_levels(void) {
+    static float x[BLOCKS * 256], plain_back[BLOCKS * 256], back[BLOCKS * 256];
+    static uint8_t plain[sizeof x], found[sizeof x];
+    test_rng r = {21};
+    const mo_quant_set *set;
+    int sets = 0;
+    for (size_t level = 0; (set = mo_quant_set_at(level)); level++, sets++)
+        for (size_t f = 0; f < set->n_rows; f++) {
+            const mo_quant *q = &set->rows[f], *p = mo_quant_at(f);
+            int bytes = 0, numbers = 0, places = 0;
+            for (int round = 0; round < 60; round++) {
+                size_t block = (size_t)mo_dtype_row_bytes(q->dtype, 256), n = BLOCKS;
+                fill_sorts(x, round, &r);
+                if (q->quantise) {
+                    p->quantise(x, plain, n * 256);
+                    q->quantise(x, found, n * 256);
+                    bytes += memcmp(plain, found, n * block) != 0;
+                    for (size_t b = 0; b < n; b++) {
+                        q->quantise(x + b * 256, found, 256);
+                        places += memcmp(plain + b * block, found, block) != 0;
+                    }
+                } else {
+                    for (size_t i = 0; i < n * block; i++) plain[i] = (uint8_t)rng_u64(&r);
+                }
+                p->dequantise(plain, plain_back, n * 256);
+                q->dequantise(plain, back, n * 256);
+                numbers += memcmp(plain_back, back, sizeof back) != 0;
+            }
+            CHECK(bytes == 0, "%s, %s: %d of 60 rounds give other bytes", set->name, q->name,
+                  bytes);
+            CHECK(numbers == 0, "%s, %s: %d of 60 rounds read back otherwise", set->name, q->name,
+                  numbers);
+            CHECK(places == 0, "%s, %s: %d blocks depend on their place", set->name, q->name,
+                  places);
+        }
+    const mo_quant *fast = mo_quant_fast(MO_Q4_K);
+    set = mo_quant_set_at((size_t)sets - 1);
+    CHECK(fast >= set->rows && fast < set->rows + set->n_rows, "not of the fastest set");
+    CHECK(fast->dtype == MO_Q4_K && !mo_quant_fast(MO_I8), "rows of the fastest set");
+    CHECK(!strcmp(mo_quant_set_at(0)->name, "plain"), "the plain set comes first");
+    printf("%d instruction sets, the fastest is %s\n", sets, set->name);
+}
+
+/* The searches against the same rules in plain words. */
+static void test_oracle(void) {
+    static const struct {
+        mo_dtype dtype;
+        void (*oracle)(const float *, float *);
+    } cases[] = {{MO_Q4_K, oracle_q4_k}, {MO_Q6_K, oracle_q6_k}};
+    float x[256], back[256], wanted[256];
+    uint8_t packed[MAX_BLOCK_BYTES];
+    test_rng r = {33};
+    for (size_t c = 0; c < 2; c++) {
+        const mo_quant *q = mo_quant_of(cases[c].dtype);
+        int wrong = 0;
+        for (int round = 0; round < 600; round++) {
+            for (int i = 0; i < 256; i++) {
+                float g = gauss(&r), scale = ldexpf(1, round % 16 - 8);
+                x[i] = scale * (round % 4 == 0 ? fabsf(g) : round % 4 == 1 ? g - 2 : g);
+                if (round % 5 == 0 && i / 32 == 3) x[i] = round % 2 ? 0 : scale;
+            }
+            q->quantise(x, packed, 256);
+            for (int i = 0; i < 256; i++) back[i] = element(cases[c].dtype, packed, i);
+            cases[c].oracle(x, wanted);
+            for (int i = 0; i < 256; i++) wrong += back[i] != wanted[i];
+        }
+        CHECK(wrong == 0, "%s: %d numbers of 600 blocks are not the oracle's", q->name, wrong);
+    }
+}
+
 static void test_dot(void) {
     test_rng r = {9};
     float w[768], x[768], back[768];
@@ -418,6 +513,8 @@ int main(void) {
     test_steps();
     test_twice();
     test_extremes();
+    test_levels();
+    test_oracle();
     test_dot();
     test_recorded("moshi-tiny");
     test_recorded("stt-tiny");
