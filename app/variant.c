@@ -18,7 +18,7 @@ static const struct format {
     const char *name;
     double error;
 } FORMATS[] = {
-    {"f32", 2e-5},  {"f16", 3e-4},  {"bf16", 2e-3}, {"q8_0", 1.2e-2},
+    {"f32", 4e-6},  {"f16", 3e-4},  {"bf16", 2e-3}, {"q8_0", 1.2e-2},
     {"q6_K", 2e-2}, {"q5_K", 5e-2}, {"q4_K", 9e-2}, {"q4_0", 1.1e-1},
 };
 enum { N_FORMATS = sizeof FORMATS / sizeof FORMATS[0] };

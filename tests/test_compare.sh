@@ -28,16 +28,27 @@ expect() {
 }
 
 compare() {
-    "$program" compare "$@" --input "$input" --frames 20
+    "$program" compare "$@" --input "$input" --frames 12
 }
 
 expect 'a device with itself' 0 '^verdict  C: both are fine' compare cpu cpu+threads=1
-expect 'and its tokens' 0 'left alone, every token equal' compare cpu cpu+threads=1
 expect 'coarse formats are no faults' 0 '^verdict  C' compare q8_0 q4_0
 expect 'delays, second' 1 '^verdict  D: the second one is wrong' compare cpu delay=2
-expect 'delays, first' 1 '^verdict  A: the first one is wrong' compare delay=0 cpu
-expect 'delays, named' 1 'token grid (delays' compare cpu delay=2
-expect 'both the same' 1 '^verdict  B: both are wrong in the same way' compare delay=2 delay=2+threads=1
+
+# A device that is wrong on purpose is found, and the operation that is wrong is named.
+faulty=$(dirname "$program")/tests/moshi-faulty
+wrong() {
+    expect "faulty:$1" 1 "first: $2" "$faulty" compare cpu "faulty:$1" --input "$input" --frames 4
+}
+wrong elu 'ELU of a residual block'
+wrong gelu 'activation of the feed-forward part'
+wrong trim 'upsampling convolution'
+wrong softmax 'attention (scores, softmax, values)'
+wrong block 'matrix in_proj'
+wrong nan 'convolution'
+expect 'faulty first' 1 '^verdict  A' "$faulty" compare faulty:elu cpu --input "$input" --frames 4
+expect 'faulty twice' 1 '^verdict  B' "$faulty" compare faulty:elu faulty:elu --input "$input" --frames 4
+
 expect 'json' 1 '"verdict": "D"' compare cpu delay=3 --json
 expect 'no such word' 2 "'no/such': no such file" compare cpu no/such
 expect 'no such device' 4 'tpu' compare cpu tpu
