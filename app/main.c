@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const verb *const VERBS[] = {&verb_reply,           &verb_codec_encode, &verb_codec_decode,
-                                    &verb_codec_roundtrip, &verb_trace,        &verb_compare,
-                                    &verb_inspect,         &verb_convert,      &verb_pull};
+static const verb *const VERBS[] = {
+    &verb_reply,   &verb_codec_encode, &verb_codec_decode, &verb_codec_roundtrip, &verb_trace,
+    &verb_compare, &verb_doctor,       &verb_inspect,      &verb_convert,         &verb_pull};
 enum { N_VERBS = sizeof VERBS / sizeof VERBS[0], HELP_COLUMN = 26, LINE_WIDTH = 92 };
 
 /* ---- help ----------------------------------------------------------------------------------- */

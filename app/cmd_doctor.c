@@ -1,0 +1,354 @@
+/* cmd_doctor.c - `moshi doctor`: one page about this machine, its devices and a model. Everything
+ * is gathered into one JSON tree; the page is a reading of it. */
+#include "build.h"
+#include "crash.h"
+#include "json.h"
+#include "model.h"
+#include "system.h"
+#include "trial.h"
+#include "verb.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEADLINE_S = 60, PROBLEMS_SHOWN = 5 };
+
+/* Text of a member, or "". */
+static const char *text_of(const json_t *object, const char *key) {
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : "";
+}
+
+static double number_of(const json_t *object, const char *key) {
+    return json_number_value(json_object_get(object, key));
+}
+
+/* Texts that may hold paths. */
+static json_t *hidden_text(const char *text) {
+    char *copy = strdup(text);
+    if (copy) system_hide_home(copy);
+    json_t *value = copy ? json_text(copy) : NULL;
+    free(copy);
+    return value;
+}
+
+/* ---- gathering: devices --------------------------------------------------------------------- */
+
+typedef struct doctor {
+    const arguments *args;
+    json_t *root;
+    model_choice model;
+    bool model_runs, codec_only, has_codec;
+    double deadline_s;
+    int worked, examined;
+    bool failed; /* something examined failed */
+} doctor;
+
+/* What the child told, as members of the device's object. */
+static void add_facts(json_t *device, const probe_result *r) {
+    size_t i;
+    json_t *fact, *ops = json_array();
+    json_array_foreach(r->facts, i, fact) {
+        json_t *op = json_object_get(fact, "op");
+        if (op)
+            json_array_append(ops, op);
+        else if (!json_object_get(fact, "problem"))
+            json_object_update(device, fact);
+    }
+    json_object_set_new(device, "ops", ops);
+}
+
+static int examine(doctor *d, json_t *device, app_error *err) {
+    probe_result r;
+    char reason[1024];
+    const char *verdict;
+    trial t = {.device = text_of(device, "name"),
+               .model = d->model_runs ? &d->model : NULL,
+               .codec = d->codec_only,
+               .measure = true,
+               .threads = (int)option_of(d->args, "threads")->integer,
+               .flags = d->has_codec ? 0 : MOSHI_NO_CODEC};
+    int rc = trial_do(&t, d->deadline_s, &r, &verdict, reason, sizeof reason, err);
+    if (rc != EXIT_OK) {
+        json_decref(r.facts);
+        return rc;
+    }
+    bool works = !strcmp(verdict, "works");
+    add_facts(device, &r);
+    json_object_set_new(device, "verdict", json_text(verdict));
+    if (!works) {
+        json_object_set_new(device, "stage", hidden_text(r.stage));
+        json_object_set_new(device, "reason", hidden_text(reason));
+    }
+    json_object_set_new(device, "seconds", json_real(r.seconds));
+    json_decref(r.facts);
+    d->examined++;
+    d->worked += works;
+    d->failed |= !works;
+    return EXIT_OK;
+}
+
+/* Every device, or the one that was named. */
+static int add_devices(doctor *d, app_error *err) {
+    const char *only = option_text(d->args, "device");
+    json_t *devices = json_array(), *fact;
+    probe_result r;
+    size_t i;
+    char ending[64];
+    json_object_set_new(d->root, "devices", devices);
+    int rc = probe_run(&r, trial_list, NULL, d->deadline_s, err);
+    if (rc == EXIT_OK && probe_ending(&r, ending, sizeof ending)) {
+        char text[700];
+        snprintf(text, sizeof text, "looking for devices: %s%s%s", ending,
+                 r.said[0] ? "; it said: " : "", r.said);
+        json_object_set_new(d->root, "devices_problem", hidden_text(text));
+        d->failed = true;
+    }
+    json_array_foreach(r.facts, i, fact) {
+        json_t *device = json_object_get(fact, "device");
+        if (rc != EXIT_OK || !device) continue;
+        if (only && strcmp(only, text_of(device, "name")) != 0) continue;
+        json_array_append(devices, device);
+        rc = examine(d, device, err);
+    }
+    json_decref(r.facts);
+    if (rc == EXIT_OK && only && d->examined == 0)
+        rc = app_fail(err, EXIT_DEVICE, "device '%s' is not available; moshi doctor lists them",
+                      only);
+    return rc;
+}
+
+/* ---- gathering: model, crashes -------------------------------------------------------------- */
+
+static void add_model(doctor *d) {
+    json_t *model = json_object(), *problems = json_array();
+    moshi_model_info *info = NULL;
+    moshi_error why = {0};
+    app_error err;
+    json_object_set_new(d->root, "model", model);
+    d->model = model_choose(option_text(d->args, "model"));
+    json_object_set_new(model, "name", hidden_text(d->model.name));
+    bool found = model_locate(&d->model, d->args, true, &err) == EXIT_OK;
+    if (found && moshi_inspect(&info, d->model.path, d->model.blobs, d->model.n_blobs, &why) < 0)
+        found = false;
+    else if (!found)
+        snprintf(why.text, sizeof why.text, "%.1000s", err.text);
+    d->model_runs = found && info->runs;
+    d->failed |= !d->model_runs;
+    json_object_set_new(model, "runs", json_boolean(d->model_runs));
+    if (!d->model_runs)
+        json_object_set_new(model, "reason", hidden_text(found ? info->reason : why.text));
+    if (found) {
+        json_object_set_new(model, "summary", hidden_text(info->summary));
+        d->codec_only = info->dim == 0;
+        d->has_codec = info->codec.frame_samples > 0;
+    }
+    for (size_t i = 0; found && i < info->n_tensors; i++)
+        if (info->tensors[i].problem)
+            json_array_append_new(problems, json_pack("{s:o, s:o}", "tensor",
+                                                      json_text(info->tensors[i].name), "problem",
+                                                      json_text(info->tensors[i].problem)));
+    d->failed |= json_array_size(problems) > 0;
+    json_object_set_new(model, "problems", problems);
+    if (info) moshi_model_info_free(info);
+}
+
+static void add_crashes(doctor *d) {
+    crash_report *reports = calloc(CRASHES_KEPT, sizeof *reports);
+    json_t *all = json_array();
+    int n = reports ? crash_list(reports) : 0;
+    for (int i = 0; i < n; i++) {
+        const crash_report *r = &reports[i];
+        json_array_append_new(
+            all, json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "file", hidden_text(r->path),
+                           "started", json_text(r->started), "verb", json_text(r->verb), "signal",
+                           json_text(r->signal), "stage", hidden_text(r->stage), "device",
+                           json_text(r->device), "build", json_text(r->build)));
+    }
+    json_object_set_new(d->root, "crashes", all);
+    free(reports);
+}
+
+/* ---- the page ------------------------------------------------------------------------------- */
+
+static void print_row(const char *name, const char *text) {
+    printf("%-12s %s\n", name, text[0] ? text : "unknown");
+}
+
+static void print_list(const char *name, const json_t *list) {
+    size_t i;
+    json_t *item;
+    if (json_array_size(list) == 0) print_row(name, "none");
+    json_array_foreach(list, i, item) print_row(i ? "" : name, json_string_value(item));
+}
+
+static void print_system(const json_t *root) {
+    const json_t *s = json_object_get(root, "system"), *cpu = json_object_get(s, "cpu");
+    const json_t *memory = json_object_get(s, "memory");
+    const char *name;
+    json_t *version;
+    char line[256];
+    print_row("build", text_of(root, "build"));
+    print_row("system", text_of(s, "os"));
+    print_row("kernel", text_of(s, "kernel"));
+    snprintf(line, sizeof line, "%s, %.0f logical cores", text_of(cpu, "model"),
+             number_of(cpu, "logical"));
+    print_row("processor", line);
+    print_row("features", text_of(cpu, "features"));
+    snprintf(line, sizeof line, "%.1f GB, %.1f GB available",
+             1e-9 * number_of(memory, "total_bytes"), 1e-9 * number_of(memory, "available_bytes"));
+    print_row("memory", line);
+    print_list("graphics", json_object_get(s, "gpus"));
+    print_list("sound", json_object_get(s, "audio"));
+    printf("%-12s", "libraries");
+    json_object_foreach(json_object_get(s, "libraries"), name, version)
+        printf(" %s %s", name, json_string_value(version));
+    printf("\n");
+}
+
+static void print_speed(const json_t *speed) {
+    double x = number_of(speed, "real_time");
+    printf(
+        "  speed      %.1fx real time: %.1f ms a frame (encode %.1f, model %.1f, decode %.1f)%s\n",
+        x, number_of(speed, "frame_ms"), number_of(speed, "encode_ms"), number_of(speed, "step_ms"),
+        number_of(speed, "decode_ms"), x < 1 ? "; too slow to talk with" : "");
+}
+
+static void print_ops(const json_t *ops) {
+    size_t i;
+    json_t *op;
+    int cases = 0, wrong = 0;
+    json_array_foreach(ops, i, op) {
+        cases += (int)number_of(op, "cases");
+        if (number_of(op, "failed") == 0) continue;
+        wrong++;
+        printf("  WRONG      %s: %.0f of %.0f cases; %s\n", text_of(op, "name"),
+               number_of(op, "failed"), number_of(op, "cases"), text_of(op, "problem"));
+    }
+    if (wrong == 0 && cases > 0)
+        printf("  answers    all right: %zu operations, %d cases\n", json_array_size(ops), cases);
+}
+
+static void print_device(const json_t *device) {
+    const json_t *speed = json_object_get(device, "speed");
+    const char *reason = text_of(device, "reason"), *verdict = text_of(device, "verdict");
+    printf("\ndevice %s: %s\n", text_of(device, "name"), verdict);
+    printf("  is         %s; %s", text_of(device, "description"), text_of(device, "driver"));
+    if (json_object_get(device, "threads")) printf(", %.0f threads", number_of(device, "threads"));
+    printf("\n");
+    if (reason[0]) printf("  why        %s\n", reason);
+    print_ops(json_object_get(device, "ops"));
+    if (json_object_get(device, "memory"))
+        printf("  memory     the model takes %.1f MB\n", 1e-6 * number_of(device, "memory"));
+    if (speed) print_speed(speed);
+}
+
+static void print_model(const json_t *model) {
+    const json_t *problems = json_object_get(model, "problems");
+    size_t i;
+    json_t *problem;
+    bool runs = json_is_true(json_object_get(model, "runs"));
+    printf("\nmodel %s: %s\n", text_of(model, "name"), runs ? "sound" : "does not run");
+    if (text_of(model, "summary")[0]) printf("  is         %s\n", text_of(model, "summary"));
+    if (text_of(model, "reason")[0]) printf("  why        %s\n", text_of(model, "reason"));
+    json_array_foreach(problems, i, problem) {
+        if (i == PROBLEMS_SHOWN) {
+            printf("  and        %zu more; see moshi inspect\n", json_array_size(problems) - i);
+            break;
+        }
+        printf("  tensor     %s: %s\n", text_of(problem, "tensor"), text_of(problem, "problem"));
+    }
+}
+
+static void print_crashes(const json_t *crashes) {
+    size_t i;
+    json_t *c;
+    json_array_foreach(crashes, i, c) {
+        if (i == 0) printf("\ncrashes\n");
+        printf("  %s  %s of %s at: %s%s%s; %s\n", text_of(c, "started"), text_of(c, "signal"),
+               text_of(c, "verb"), text_of(c, "stage"), text_of(c, "device")[0] ? " on " : "",
+               text_of(c, "device"), text_of(c, "file"));
+    }
+}
+
+static void print_page(const json_t *root) {
+    size_t i;
+    json_t *device;
+    printf("moshi doctor\n\n");
+    print_system(root);
+    if (text_of(root, "devices_problem")[0])
+        printf("\ndevices      %s\n", text_of(root, "devices_problem"));
+    json_array_foreach(json_object_get(root, "devices"), i, device) print_device(device);
+    print_model(json_object_get(root, "model"));
+    print_crashes(json_object_get(root, "crashes"));
+    printf("\nresult       %s\n", text_of(root, "result"));
+}
+
+/* ---- verb ----------------------------------------------------------------------------------- */
+
+static int gather(doctor *d, app_error *err) {
+    json_object_set_new(d->root, "build", json_text(build_id()));
+    json_object_set_new(d->root, "system", system_facts());
+    add_model(d);
+    int rc = add_devices(d, err);
+    if (rc != EXIT_OK) return rc;
+    add_crashes(d);
+    char text[128];
+    snprintf(text, sizeof text, "%d of %d devices work; the model %s", d->worked, d->examined,
+             d->model_runs ? "is sound" : "does not run");
+    json_object_set_new(d->root, "result", json_text(text));
+    return EXIT_OK;
+}
+
+static int run(const arguments *args, app_error *err) {
+    doctor d = {.args = args, .root = json_object(), .deadline_s = DEADLINE_S};
+    if (!d.root) return app_no_memory(err);
+    if (option_given(args, "deadline")) d.deadline_s = option_of(args, "deadline")->real;
+    int rc = gather(&d, err);
+    if (rc == EXIT_OK && option_given(args, "json"))
+        rc = json_print(json_incref(d.root), err);
+    else if (rc == EXIT_OK)
+        print_page(d.root);
+    json_decref(d.root);
+    model_choice_free(&d.model);
+    if (rc == EXIT_OK) rc = app_flush_stdout(err);
+    if (rc != EXIT_OK) return rc;
+    if (d.worked == 0) return app_fail(err, EXIT_DEVICE, "no device works");
+    if (d.failed) return app_fail(err, EXIT_FAILED, "something examined does not work");
+    return EXIT_OK;
+}
+
+static const option_spec SPECS[] = {
+    MODEL_OPTION,
+    {.name = "device",
+     .kind = OPTION_TEXT,
+     .value = "NAME",
+     .help = "examine this device only (default: all there are)"},
+    THREADS_OPTION,
+    {.name = "deadline",
+     .kind = OPTION_REAL,
+     .value = "SECONDS",
+     .min = 1,
+     .max = 3600,
+     .help = "how long a device may show no sign of life (default: 60)"},
+    {.name = "json", .kind = OPTION_FLAG, .help = "print the same facts as JSON"},
+};
+
+const verb verb_doctor = {
+    .name = "doctor",
+    .usage = "[options]",
+    .summary = "examine this machine, its devices and a model; a page for bug reports",
+    .text =
+        "Prints what the machine is, whether each device gives the right answers (known cases of\n"
+        "every operation, compared with plain C), how fast the model would run on it, whether\n"
+        "the model's files are sound, and the last crashes. Each device is tried in a process\n"
+        "of its own: one that crashes, hangs or computes wrong is named with the stage where it\n"
+        "stopped, and the rest goes on. The page holds no names of users and no serial numbers.\n"
+        "Exit code 1 when something examined does not work, 4 when no device works.",
+    .example = "  moshi doctor\n"
+               "  moshi doctor -m path/to/model --json",
+    VERB_OPTIONS(SPECS),
+    .run = run,
+};

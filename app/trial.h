@@ -1,0 +1,35 @@
+/* trial.h - what a device must go through before it is trusted: opened, known answers, memory, a
+ * model's weights, its first frames. Run in a child by probe.h. */
+#ifndef APP_TRIAL_H
+#define APP_TRIAL_H
+
+#include "model.h"
+#include "probe.h"
+
+typedef struct trial {
+    const char *device;
+    const model_choice *model; /* located; NULL: no further than known answers */
+    bool codec;                /* open the codec alone */
+    bool measure;              /* time frames at the end */
+    int threads, flags;        /* for the engine */
+} trial;
+
+/* What the facts of one trial say. */
+enum { TRIAL_WORKS = 0, TRIAL_WRONG = 1, TRIAL_FAILED = 2 };
+
+/* A probe_fn; ctx is a trial. Tells {"op": {...}} for each op with known answers, {"problem": text}
+ * when something fails, and {"kernels"}, {"threads"}, {"memory"}, {"speed"}. */
+int trial_run(probe *p, const void *ctx);
+
+/* A probe_fn without ctx: tells {"device": {...}} for each device there is. */
+int trial_list(probe *p, const void *ctx);
+
+/* Do the trial and judge it: *verdict is "works", "wrong answers", "failed", "hung", "crashed", and
+ * *reason (a buffer) what happened and where, "" when it works. */
+int trial_do(const trial *t, double deadline_s, probe_result *result, const char **verdict,
+             char *reason, size_t cap, app_error *err);
+
+/* The first string among the facts under this key, or NULL. */
+const char *trial_fact(const probe_result *result, const char *key);
+
+#endif
