@@ -316,11 +316,12 @@ static int run_session(reply *r, app_error *err) {
 static json_t *model_facts(const reply *r) {
     const moshi_engine_info *i = &r->info;
     const char *name = model_choose(option_text(r->args, "model")).name;
-    return json_pack("{s:o, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:I, s:I}", "name",
+    return json_pack("{s:o, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:I, s:I, s:I}", "name",
                      json_text(name), "type", i->model_type, "device", i->device, "kernels",
-                     i->kernels, "threads", i->threads, "n_q", i->n_q, "dep_q", i->dep_q,
-                     "context_frames", i->context, "frame_rate_hz", i->frame_rate_hz, "parameters",
-                     (json_int_t)i->parameters, "weight_bytes", (json_int_t)i->weight_bytes);
+                     i->kernels, "kv", i->kv, "threads", i->threads, "n_q", i->n_q, "dep_q",
+                     i->dep_q, "context_frames", i->context, "frame_rate_hz", i->frame_rate_hz,
+                     "parameters", (json_int_t)i->parameters, "weight_bytes",
+                     (json_int_t)i->weight_bytes, "state_bytes", (json_int_t)i->state_bytes);
 }
 
 static int print_json(reply *r, app_error *err) {
@@ -450,6 +451,7 @@ static const option_spec SPECS[] = {
     THREADS_OPTION,
     DEVICE_OPTION,
     EXACT_OPTION,
+    KV_OPTION,
     LORA_OPTION,
     {.name = "exact-mask",
      .kind = OPTION_FLAG,

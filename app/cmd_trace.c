@@ -440,6 +440,7 @@ static const option_spec SPECS[] = {
     THREADS_OPTION,
     DEVICE_OPTION,
     EXACT_OPTION,
+    KV_OPTION,
     LORA_OPTION,
     {.name = "quiet", .kind = OPTION_FLAG, .help = "no progress or summary"},
 };

@@ -110,6 +110,17 @@ static int parse_loras(const char *given, char **text, moshi_lora *list, size_t 
     return EXIT_OK;
 }
 
+/* --kv as the library says it. */
+static int choose_kv(const arguments *args, moshi_kv *kv, app_error *err) {
+    static const moshi_kv choices[] = {MOSHI_KV_F32, MOSHI_KV_BF16, MOSHI_KV_Q8_0};
+    const option_value *value = option_of(args, "kv");
+    *kv = value->given ? choices[value->choice] : MOSHI_KV_DEFAULT;
+    if (option_given(args, "exact") && value->given && *kv != MOSHI_KV_F32)
+        return app_fail(err, EXIT_USAGE, "--exact computes in float32: leave out --kv %s",
+                        value->text);
+    return EXIT_OK;
+}
+
 int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_error *err) {
     model_choice choice = model_choose(option_text(args, "model"));
     progress bar;
@@ -117,7 +128,10 @@ int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_
     moshi_lora loras[LORAS_MAX];
     size_t n_loras;
     char *lora_text;
-    int rc = parse_loras(option_text(args, "lora"), &lora_text, loras, &n_loras, err);
+    moshi_kv kv;
+    int rc = choose_kv(args, &kv, err);
+    if (rc != EXIT_OK) return rc;
+    rc = parse_loras(option_text(args, "lora"), &lora_text, loras, &n_loras, err);
     if (rc == EXIT_OK) rc = model_locate(&choice, args, option_given(args, "quiet"), err);
     if (rc != EXIT_OK) {
         free(lora_text);
@@ -133,6 +147,7 @@ int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_
         .device = choose_device(args),
         .threads = (int)option_of(args, "threads")->integer,
         .flags = flags | (option_given(args, "exact") ? MOSHI_EXACT : 0),
+        .kv = kv,
         .progress = on_progress,
         .progress_user = &bar,
     };

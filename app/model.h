@@ -36,6 +36,13 @@
         .help = "float32 arithmetic throughout: the yardstick of the faster paths" \
     }
 
+#define KV_OPTION                                                                    \
+    {                                                                                \
+        .name = "kv", .kind = OPTION_CHOICE, .value = "f32|bf16|q8_0",               \
+        .help = "numbers the model remembers a conversation with: bf16 takes half, " \
+                "q8_0 a quarter of the memory of f32 (default: f32)"                 \
+    }
+
 #define LORA_OPTION                                                             \
     {                                                                           \
         .name = "lora", .kind = OPTION_TEXT, .value = "FILE[:SCALE],...",       \

@@ -155,6 +155,15 @@ enum {
                              moshi_codec_decode() fail with MOSHI_EDEVICE */
 };
 
+/* Numbers of the temporal transformer's key/value cache, per head and frame of head_dim numbers.
+ * The cache is most of a session's memory: `context` frames of every layer. */
+typedef enum moshi_kv {
+    MOSHI_KV_DEFAULT, /* MOSHI_KV_F32 */
+    MOSHI_KV_F32,     /* 4 head_dim bytes */
+    MOSHI_KV_BF16,    /* 2 head_dim bytes, rounded to nearest even */
+    MOSHI_KV_Q8_0     /* head_dim + 4 bytes: signed bytes and their common scale, largest / 127 */
+} moshi_kv;
+
 /* A low-rank adapter to add to the weights while they are loaded. */
 typedef struct moshi_lora {
     const char *path; /* safetensors file of lora_A / lora_B pairs */
@@ -176,7 +185,8 @@ typedef struct moshi_engine_options {
     int (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;
     moshi_breadcrumb *breadcrumb; /* NULL, or kept up to date until the engine is closed */
-    uintptr_t reserved[7];
+    moshi_kv kv;                  /* MOSHI_EXACT takes no other than float32 */
+    uintptr_t reserved[6];
 } moshi_engine_options;
 
 /* Load a model and take all memory for `sessions` conversations. */
@@ -190,6 +200,7 @@ typedef struct moshi_engine_info {
     const char *model_type; /* config.json's model_type, or "moshi" */
     const char *device;     /* "cpu" */
     const char *kernels;    /* instruction-set level in use: "avx512", "avx2", "neon", "c" */
+    const char *kv;         /* key/value cache: "f32", "bf16", "q8_0"; NULL if not open */
     int threads;
     int sessions;
     int sample_rate_hz;   /* 24000; 0 without a codec */

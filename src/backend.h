@@ -121,14 +121,23 @@ typedef struct mo_op_rope_table {
     mo_view out; /* f32 [rows, head_dim] */
 } mo_op_rope_table;
 
-/* KV ring of one layer: k and v are f32 [slots, kv_heads, capacity, head_dim], entry of position p
- * at p % capacity. */
+/* KV ring of one layer: k and v are [slots, kv_heads, capacity] rows, the row of position p at
+ * p % capacity. A row is `row_bytes` long and holds one head's key or value of one position:
+ *   F32   head_dim floats
+ *   BF16  head_dim numbers rounded to nearest even, padded to a multiple of 4 bytes
+ *   I8    a float d, then head_dim signed bytes x / d rounded to nearest even, padded likewise;
+ *         d = largest |x| / 127, and all zero when d would be below the smallest normal float. A
+ *         row with a NaN or an infinity gets that as its d and ones as its bytes, so that it shows.
+ * What is read is bf16, or d * byte: both widen to float without rounding but for the product,
+ * whose place in the sums is said at mo_op_attend. */
 typedef struct mo_kv {
     mo_buf *k, *v;
+    mo_dtype dtype; /* MO_F32, MO_BF16, MO_I8 */
     int kv_heads, capacity, head_dim;
+    size_t row_bytes; /* mo_kv_row_bytes() */
 } mo_kv;
 
-/* Split rows of qkv = [q: heads*hd | k: kv_heads*hd | v: kv_heads*hd]; rotate q in place and k by
+/* Split rows of qkv = [q: heads*hd | k: kv_heads*hd | v: kv_heads*hd]; rotate q and k in place by
  * `table` (kind NONE: no rotation, table absent), and write k and v of row t at position
  * pos[slot] + t (pos absent: static_pos + t). All rows are written before anything attends. */
 typedef struct mo_op_rope_kv {
@@ -142,7 +151,9 @@ typedef struct mo_op_rope_kv {
 /* out[t][h] = softmax over visible positions p of q.k / sqrt(hd), times v. Query t sits at
  * P = pos + t; with L = pos + rows - 1, the last position written, visible are
  * max(0, P - context + 1, L - capacity + 1) <= p <= P. Query head h uses kv head h / (heads /
- * kv_heads). q is the first heads*hd columns of `qkv`. */
+ * kv_heads). q is the first heads*hd columns of `qkv`. With I8 rows the sums run over the bytes: a
+ * score is multiplied by its row's d before 1 / sqrt(hd), a softmax term by its row's d before it
+ * weighs the values (the sum of the terms is of those without d). */
 typedef struct mo_op_attend {
     int heads, context;
     mo_view qkv, pos;

@@ -158,7 +158,8 @@ void mo_lm_free(mo_lm *lm) {
 /* ---- recording ---------------------------------------------------------------------------- */
 
 /* Tokens of the grid's current column -> `normed` [1, dim], the vector every head reads. */
-static mo_view record_temporal(mo_graph *g, const mo_lm *lm, mo_view tokens, mo_view pos) {
+static mo_view record_temporal(mo_graph *g, const mo_lm *lm, mo_dtype kv_type, mo_view tokens,
+                               mo_view pos) {
     const mo_lm_config *c = &lm->cfg;
     mo_layer_shape shape = temporal_shape(c);
     mo_view x = mo_scratch(g, 1, c->dim), normed = mo_scratch(g, 1, c->dim);
@@ -171,7 +172,7 @@ static mo_view record_temporal(mo_graph *g, const mo_lm *lm, mo_view tokens, mo_
     mo_tap(g, x, true, "lm.embed");
     mo_rope_table(g, lm->rope_freq, pos, time.table);
     for (int i = 0; i < c->layers; i++) {
-        mo_kv kv = mo_kv_ring(g, shape.kv_heads, c->context, shape.head_dim);
+        mo_kv kv = mo_kv_ring(g, kv_type, shape.kv_heads, c->context, shape.head_dim);
         snprintf(name, sizeof name, "lm.layer.%02d", i);
         mo_layer_attention(g, &shape, &lm->layers[i], &s, &time, kv, x, name);
         mo_layer_feed_forward(g, &shape, &lm->layers[i], &s, x, name);
@@ -204,7 +205,7 @@ static void record_depth(mo_graph *g, mo_lm *lm, mo_view normed, mo_view tokens,
         return;
     }
     for (int i = 0; i < c->dep_layers; i++)
-        kv[i] = mo_kv_ring(g, shape.kv_heads, c->dep_q, shape.head_dim);
+        kv[i] = mo_kv_ring(g, MO_F32, shape.kv_heads, c->dep_q, shape.head_dim);
     for (int k = 0; k < c->dep_q; k++) {
         const mo_depth_set *set = &lm->sets[c->dep_schedule[k]];
         mo_layer_time time = {.static_pos = k};
@@ -231,7 +232,7 @@ static void record_depth(mo_graph *g, mo_lm *lm, mo_view normed, mo_view tokens,
     free(kv);
 }
 
-void mo_lm_record(mo_graph *g, mo_lm *lm) {
+void mo_lm_record(mo_graph *g, mo_lm *lm, mo_dtype kv_type) {
     const mo_lm_config *c = &lm->cfg;
     mo_grid grid = mo_grid_new(g, c);
     mo_view in_tokens = mo_scratch(g, 1, 1 + c->n_q);
@@ -244,7 +245,7 @@ void mo_lm_record(mo_graph *g, mo_lm *lm) {
 
     mo_grid_read(g, &grid, lm->user_codes, in_tokens);
     mo_tap_i32(g, in_tokens, "lm.in_tokens");
-    mo_view normed = record_temporal(g, lm, in_tokens, grid.step);
+    mo_view normed = record_temporal(g, lm, kv_type, in_tokens, grid.step);
     mo_project(g, lm->text_head, NULL, normed, (mo_view){0}, logits);
     mo_tap(g, logits, true, "lm.text_logits");
     for (int i = 0; i < c->extra_heads; i++)

@@ -35,7 +35,7 @@ typedef struct mo_lm {
 
 int mo_lm_load(mo_lm *lm, const mo_lm_config *cfg, mo_loader *ld);
 void mo_lm_free(mo_lm *lm);
-/* Record one step of one frame. */
-void mo_lm_record(mo_graph *g, mo_lm *lm);
+/* Record one step of one frame, keys and values of the temporal transformer kept as `kv_type`. */
+void mo_lm_record(mo_graph *g, mo_lm *lm, mo_dtype kv_type);
 
 #endif

@@ -234,7 +234,7 @@ static void record_transformer(mo_graph *g, const mo_mimi *m, const mo_mimi_half
     if (capacity < x.rows) capacity = x.rows;
     mo_rope_table(g, h->rope_freq, time.pos, time.table);
     for (int i = 0; i < m->cfg.layers; i++) {
-        mo_kv kv = mo_kv_ring(g, shape.kv_heads, capacity, shape.head_dim);
+        mo_kv kv = mo_kv_ring(g, MO_F32, shape.kv_heads, capacity, shape.head_dim);
         char name[40];
         snprintf(name, sizeof name, "mimi.%s.transformer.%02d", side, i);
         mo_layer_attention(g, &shape, &h->layers[i], &s, &time, kv, x, name);

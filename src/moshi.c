@@ -29,6 +29,12 @@ const char *moshi_strerror(int code) {
 
 /* ---- opening ------------------------------------------------------------------------------ */
 
+/* By moshi_kv. */
+static const struct {
+    const char *name;
+    mo_dtype dtype;
+} kv_types[] = {{"f32", MO_F32}, {"f32", MO_F32}, {"bf16", MO_BF16}, {"q8_0", MO_I8}};
+
 static int options_check(const moshi_engine_options *o, moshi_error *err) {
     const int known = MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_NO_CODEC | MOSHI_DRY_RUN;
     if (!o->model && !o->n_blobs)
@@ -44,6 +50,13 @@ static int options_check(const moshi_engine_options *o, moshi_error *err) {
     if (o->flags & ~known)
         return mo_fail(err, MOSHI_EINVAL, "engine options: unknown flags 0x%x",
                        (unsigned)(o->flags & ~known));
+    if ((unsigned)o->kv >= sizeof kv_types / sizeof *kv_types)
+        return mo_fail(err, MOSHI_EINVAL, "engine options: kv: wanted a moshi_kv, found %d",
+                       (int)o->kv);
+    if ((o->flags & MOSHI_EXACT) && kv_types[o->kv].dtype != MO_F32)
+        return mo_fail(err, MOSHI_EINVAL,
+                       "engine options: kv: wanted f32 with MOSHI_EXACT, found %s",
+                       kv_types[o->kv].name);
     return 0;
 }
 
@@ -63,11 +76,11 @@ static int stage_finish(moshi_engine *e, mo_stage *st) {
 
 /* Record the three programs. The encoder writes its codes where the model reads the user's, the
  * decoder reads its codes where the grid puts its output: nothing passes through the host. */
-static int record_programs(moshi_engine *e, moshi_error *err) {
+static int record_programs(moshi_engine *e, mo_dtype kv_type, moshi_error *err) {
     const mo_lm_config *c = &e->model.lm.cfg;
     mo_mimi_run run = {.frames = 1, .exact_mask = (e->flags & MOSHI_EXACT_MASK) != 0};
     stage_begin(e, &e->step, err);
-    mo_lm_record(&e->step.graph, &e->model.lm);
+    mo_lm_record(&e->step.graph, &e->model.lm, kv_type);
     int rc = stage_finish(e, &e->step);
     if (rc == 0 && e->has_codec && c->n_q > c->dep_q) {
         stage_begin(e, &e->encode, err);
@@ -122,12 +135,13 @@ static int open_with_files(moshi_engine *e, mo_model_files *f, const moshi_engin
     e->info.delays = e->model.lm.cfg.delays;
     e->info.device = e->device;
     e->info.kernels = e->be->ops->kernels(e->be);
+    e->info.kv = kv_types[o->kv].name;
     e->info.threads = e->be->ops->threads(e->be);
     e->info.sessions = e->slots;
     e->info.parameters = e->model.weights.parameters;
     e->info.weight_bytes = e->model.weights.bytes;
     mo_crumb_drop(e->be->crumb, "programs", 0, 0);
-    rc = record_programs(e, err);
+    rc = record_programs(e, kv_types[o->kv].dtype, err);
     if (rc == 0) rc = alloc_workspace(e, err);
     if (rc == 0) mo_crumb_drop(e->be->crumb, "ready", 0, 0);
     if (rc == 0 && f->has_text) {

@@ -142,17 +142,35 @@ mo_view mo_state_view(mo_graph *g, int rows, int cols, int32_t fill) {
     return v;
 }
 
-mo_kv mo_kv_ring(mo_graph *g, int kv_heads, int capacity, int head_dim) {
-    mo_kv kv = {.kv_heads = kv_heads, .capacity = capacity, .head_dim = head_dim};
-    size_t cols;
-    if (g->failed) return kv;
-    if (!mo_mul((size_t)kv_heads, (size_t)head_dim, &cols) || cols > INT32_MAX) {
-        graph_nomem(g);
-        return kv;
+size_t mo_kv_row_bytes(mo_dtype dtype, int head_dim) {
+    size_t n = (size_t)head_dim;
+    switch (dtype) {
+    case MO_F32:
+        return n * 4;
+    case MO_BF16:
+        return (n * 2 + 3) / 4 * 4;
+    case MO_I8:
+        return 4 + (n + 3) / 4 * 4;
+    default:
+        return 0;
     }
-    kv.k = mo_scratch(g, capacity, (int)cols).buf;
-    kv.v = mo_scratch(g, capacity, (int)cols).buf;
-    if (!g->failed) g->arena->kept_bytes += kv.k->bytes + kv.v->bytes;
+}
+
+mo_kv mo_kv_ring(mo_graph *g, mo_dtype dtype, int kv_heads, int capacity, int head_dim) {
+    mo_kv kv = {.dtype = dtype,
+                .kv_heads = kv_heads,
+                .capacity = capacity,
+                .head_dim = head_dim,
+                .row_bytes = mo_kv_row_bytes(dtype, head_dim)};
+    size_t bytes;
+    if (g->failed || !graph_want(g, kv_heads > 0 && capacity > 0 && head_dim > 0, "kv ring"))
+        return kv;
+    if (!mo_mul((size_t)g->arena->slots * (size_t)kv_heads, (size_t)capacity, &bytes) ||
+        !mo_mul(bytes, kv.row_bytes, &bytes) || !(kv.k = arena_alloc(g->arena, bytes)) ||
+        !(kv.v = arena_alloc(g->arena, bytes)))
+        graph_nomem(g);
+    else
+        g->arena->kept_bytes += 2 * bytes;
     return kv;
 }
 
@@ -300,8 +318,10 @@ void mo_rope_table(mo_graph *g, const mo_weight *freq, mo_view pos, mo_view out)
     graph_add(g, &op);
 }
 
-static bool kv_fits(const mo_kv *kv, int heads, const mo_view *qkv) {
-    return kv->k && kv->v && heads > 0 && kv->kv_heads > 0 && heads % kv->kv_heads == 0 &&
+static bool kv_fits(const mo_graph *g, mo_op_kind kind, const mo_kv *kv, int heads,
+                    const mo_view *qkv) {
+    return g->arena->be->ops->supports(g->arena->be, kind, kv->dtype) && kv->k && kv->v &&
+           heads > 0 && kv->kv_heads > 0 && heads % kv->kv_heads == 0 &&
            qkv->cols == (heads + 2 * kv->kv_heads) * kv->head_dim && qkv->rows <= kv->capacity;
 }
 
@@ -309,7 +329,8 @@ void mo_rope_kv(mo_graph *g, const mo_op_rope_kv *r) {
     if (g->failed) return;
     bool table = r->kind == MO_ROPE_NONE ||
                  (r->table.buf && r->table.cols == r->kv.head_dim && r->table.rows == r->qkv.rows);
-    if (!graph_want(g, table && kv_fits(&r->kv, r->heads, &r->qkv), "rope_kv")) return;
+    if (!graph_want(g, table && kv_fits(g, MO_OP_ROPE_KV, &r->kv, r->heads, &r->qkv), "rope_kv"))
+        return;
     mo_op op = {.kind = MO_OP_ROPE_KV};
     op.u.rope_kv = *r;
     graph_add(g, &op);
@@ -317,7 +338,7 @@ void mo_rope_kv(mo_graph *g, const mo_op_rope_kv *r) {
 
 void mo_attend(mo_graph *g, const mo_op_attend *a) {
     if (g->failed) return;
-    bool ok = kv_fits(&a->kv, a->heads, &a->qkv) && a->out.rows == a->qkv.rows &&
+    bool ok = kv_fits(g, MO_OP_ATTEND, &a->kv, a->heads, &a->qkv) && a->out.rows == a->qkv.rows &&
               a->out.cols == a->heads * a->kv.head_dim && a->context > 0;
     if (!graph_want(g, ok, "attend")) return;
     mo_op op = {.kind = MO_OP_ATTEND};

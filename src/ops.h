@@ -96,7 +96,9 @@ void mo_pad_first(mo_graph *g, mo_view view, mo_view pos, int n);
 void mo_shift(mo_graph *g, mo_view view, int n);
 void mo_advance(mo_graph *g, mo_view pos, int n);
 /* A new KV ring as per-slot state (not cleared by reset: positions say what is valid). */
-mo_kv mo_kv_ring(mo_graph *g, int kv_heads, int capacity, int head_dim);
+mo_kv mo_kv_ring(mo_graph *g, mo_dtype dtype, int kv_heads, int capacity, int head_dim);
+/* Bytes of one head's key or value of one position; 0 for a type that no ring has. */
+size_t mo_kv_row_bytes(mo_dtype dtype, int head_dim);
 
 /* Name the view as a tap at this point of the program. f32 views are delivered as [rows, cols], or
  * [cols] when they have one row and `flat`. */

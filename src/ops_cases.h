@@ -78,7 +78,13 @@ static const attend_case attend_cases[] = {
     {1, 1, 8, 8, 128, 70, 70, MO_ROPE_PAIRS, false},
     {2, 2, 8, 8, 64, 252, 250, MO_ROPE_PAIRS, false},
     {1, 4, 2, 2, 80, 6, 4, MO_ROPE_HALVES, false},
+    {1, 3, 2, 1, 10, 9, 9, MO_ROPE_HALVES, false},
+    {3, 2, 2, 2, 7, 5, 5, MO_ROPE_NONE, false},
+    {2, 1, 6, 2, 50, 33, 30, MO_ROPE_PAIRS, false},
 };
+
+/* numbers of the key/value ring */
+static const mo_dtype attend_types[] = {MO_F32, MO_BF16, MO_I8};
 
 /* positions each attend case runs at: empty ring, filling, wrapped, far out */
 static const int attend_positions[] = {0, 1, 5, 33, 260, 70000};

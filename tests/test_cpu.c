@@ -387,8 +387,9 @@ static void test_supports(void) {
         for (int d = 0; d < MO_DTYPE_COUNT; d++) {
             bool narrow = d == MO_F16 || d == MO_BF16;
             bool any = kind == MO_OP_LINEAR || kind == MO_OP_EMBED_SUM;
+            bool ring = kind == MO_OP_ROPE_KV || kind == MO_OP_ATTEND;
             CHECK(be->ops->supports(be, (mo_op_kind)kind, (mo_dtype)d) ==
-                      (d == MO_F32 || (narrow && any)),
+                      (d == MO_F32 || (narrow && any) || (ring && (d == MO_BF16 || d == MO_I8))),
                   "op %d with %s", kind, mo_dtype_name((mo_dtype)d));
         }
     CHECK(!be->ops->supports(be, MO_OP_COUNT, MO_F32), "an op that is none");

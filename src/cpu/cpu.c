@@ -203,6 +203,8 @@ static bool cpu_supports(mo_backend *be, mo_op_kind kind, mo_dtype dtype) {
     if ((int)kind < 0 || kind >= MO_OP_COUNT) return false;
     if (kind == MO_OP_LINEAR || kind == MO_OP_EMBED_SUM)
         return dtype == MO_F32 || dtype == MO_F16 || dtype == MO_BF16;
+    if (kind == MO_OP_ROPE_KV || kind == MO_OP_ATTEND) /* the type of the key/value ring */
+        return dtype == MO_F32 || dtype == MO_BF16 || dtype == MO_I8;
     return dtype == MO_F32;
 }
 

@@ -6,6 +6,7 @@
 
 #include "sample.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -221,9 +222,44 @@ static void rotate(mo_rope_kind kind, const float *table, int hd, float *x) {
     }
 }
 
-static float *kv_at(mo_buf *buf, const mo_kv *kv, int slot, int head, int64_t position) {
+static char *kv_at(mo_buf *buf, const mo_kv *kv, int slot, int head, int64_t position) {
     size_t ring = ((size_t)slot * (size_t)kv->kv_heads + (size_t)head) * (size_t)kv->capacity;
-    return (float *)buf->data + (ring + (size_t)(position % kv->capacity)) * (size_t)kv->head_dim;
+    return (char *)buf->data + (ring + (size_t)(position % kv->capacity)) * kv->row_bytes;
+}
+
+/* Largest |x|; NaN when there is one. */
+static float largest(const float *x, int n) {
+    float most = 0.0f;
+    for (int i = 0; i < n; i++) {
+        float a = fabsf(x[i]);
+        if (a > most || a != a) most = a;
+    }
+    return most;
+}
+
+static void kv_store_i8(const float *x, int hd, char *row) {
+    float d = largest(x, hd) / 127.0f;
+    int8_t *bytes = (int8_t *)row + MO_KV_SCALE_BYTES;
+    if (d < FLT_MIN) d = 0.0f;
+    memcpy(row, &d, sizeof d);
+    if (d > 0.0f && isfinite(d))
+        for (int i = 0; i < hd; i++) bytes[i] = (int8_t)lrintf(x[i] / d);
+    else
+        memset(bytes, d == 0.0f ? 0 : 1, (size_t)hd);
+}
+
+static void kv_store(const mo_kv *kv, const float *x, char *row) {
+    switch (kv->dtype) {
+    case MO_I8:
+        kv_store_i8(x, kv->head_dim, row);
+        break;
+    case MO_BF16:
+        for (int i = 0; i < kv->head_dim; i++) ((uint16_t *)row)[i] = mo_f32_to_bf16(x[i]);
+        break;
+    default:
+        memcpy(row, x, kv->row_bytes);
+        break;
+    }
 }
 
 static int64_t position_of(const mo_view *pos, int static_pos, int slot) {
@@ -234,7 +270,6 @@ static int64_t position_of(const mo_view *pos, int static_pos, int slot) {
 static void rope_kv_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
     const mo_op_rope_kv *op = &plan->op.u.rope_kv;
     int hd = op->kv.head_dim;
-    size_t bytes = (size_t)hd * sizeof(float);
     (void)thread;
     for (int unit = unit0; unit < unit1; unit++) {
         int slot = ex->active[unit];
@@ -246,10 +281,9 @@ static void rope_kv_run(const mo_plan *plan, const mo_exec *ex, int unit0, int u
             float *v = k + (size_t)op->kv.kv_heads * (size_t)hd;
             for (int h = 0; h < op->heads; h++, q += hd) rotate(op->kind, table, hd, q);
             for (int h = 0; h < op->kv.kv_heads; h++, k += hd, v += hd) {
-                float *entry = kv_at(op->kv.k, &op->kv, slot, h, first + row);
-                memcpy(entry, k, bytes);
-                rotate(op->kind, table, hd, entry);
-                memcpy(kv_at(op->kv.v, &op->kv, slot, h, first + row), v, bytes);
+                rotate(op->kind, table, hd, k);
+                kv_store(&op->kv, k, kv_at(op->kv.k, &op->kv, slot, h, first + row));
+                kv_store(&op->kv, v, kv_at(op->kv.v, &op->kv, slot, h, first + row));
             }
         }
     }
@@ -264,7 +298,9 @@ static int attend_reach(const mo_op_attend *op) {
 static void attend_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
     const mo_op_attend *op = &plan->op.u.attend;
     int hd = op->kv.head_dim;
-    mo_attend_job job = {.head_dim = hd,
+    mo_attend_job job = {.dtype = op->kv.dtype,
+                         .row_bytes = op->kv.row_bytes,
+                         .head_dim = hd,
                          .capacity = op->kv.capacity,
                          .scores = ex->scratch + (size_t)thread * ex->scratch_floats,
                          .scale = (float)(1.0 / sqrt((double)hd))};

@@ -156,22 +156,54 @@ static void act_mul_c(const float *gate, const float *up, float *out, size_t n) 
     for (size_t i = 0; i < n; i++) out[i] = silu(gate[i]) * up[i];
 }
 
+static const char *kv_row(const mo_attend_job *job, const void *ring, int i) {
+    size_t entry = (size_t)((job->first + i) % job->capacity);
+    return (const char *)ring + entry * job->row_bytes;
+}
+
+/* Column c of a row, without the factor of an I8 row. */
+static float kv_value(mo_dtype dtype, const void *row, int c) {
+    switch (dtype) {
+    case MO_I8:
+        return (float)((const int8_t *)row + MO_KV_SCALE_BYTES)[c];
+    case MO_BF16:
+        return mo_bf16_to_f32(((const uint16_t *)row)[c]);
+    default:
+        return ((const float *)row)[c];
+    }
+}
+
+static float kv_factor(const char *row) {
+    float d;
+    memcpy(&d, row, sizeof d);
+    return d;
+}
+
+static float attend_score(const mo_attend_job *job, const char *k) {
+    float partial[16] = {0};
+    int hd = job->head_dim;
+    for (int c = 0; c < padded(hd); c++)
+        partial[c % 16] = fmaf(c < hd ? job->q[c] : 0.0f,
+                               c < hd ? kv_value(job->dtype, k, c) : 0.0f, partial[c % 16]);
+    float sums = fold(partial);
+    return (job->dtype == MO_I8 ? sums * kv_factor(k) : sums) * job->scale;
+}
+
 static void attend_c(const mo_attend_job *job) {
-    size_t hd = (size_t)job->head_dim;
     float max = -INFINITY;
     for (int i = 0; i < job->n; i++) {
-        size_t entry = (size_t)((job->first + i) % job->capacity);
-        job->scores[i] = dot(job->q, job->k + entry * hd, job->head_dim) * job->scale;
+        job->scores[i] = attend_score(job, kv_row(job, job->k, i));
         if (job->scores[i] > max) max = job->scores[i];
     }
     for (int i = 0; i < job->n; i++) job->scores[i] = mo_exp(job->scores[i] - max);
     float total = sum(job->scores, job->n);
-    for (size_t c = 0; c < hd; c++) {
+    if (job->dtype == MO_I8)
+        for (int i = 0; i < job->n; i++)
+            job->scores[i] = job->scores[i] * kv_factor(kv_row(job, job->v, i));
+    for (int c = 0; c < job->head_dim; c++) {
         float acc = 0.0f;
-        for (int i = 0; i < job->n; i++) {
-            size_t entry = (size_t)((job->first + i) % job->capacity);
-            acc = fmaf(job->scores[i], job->v[entry * hd + c], acc);
-        }
+        for (int i = 0; i < job->n; i++)
+            acc = fmaf(job->scores[i], kv_value(job->dtype, kv_row(job, job->v, i), c), acc);
         job->out[c] = acc / total;
     }
 }

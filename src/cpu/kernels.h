@@ -39,11 +39,16 @@ typedef struct mo_linear_job {
     int rows; /* per slot */
 } mo_linear_job;
 
+enum { MO_KV_SCALE_BYTES = 4 }; /* in front of the bytes of an I8 row, see mo_kv */
+
 /* One query of one head: positions first .. first + n - 1 of a ring of `capacity` rows. */
 typedef struct mo_attend_job {
-    const float *q, *k, *v; /* [hd], [capacity, hd] */
-    float *out;             /* [hd] */
-    float *scores;          /* room for n rounded up to 16 */
+    mo_dtype dtype; /* of k and v: see mo_kv */
+    size_t row_bytes;
+    const float *q;    /* [hd] */
+    const void *k, *v; /* [capacity] rows */
+    float *out;        /* [hd] */
+    float *scores;     /* room for n rounded up to 16 */
     int head_dim, capacity;
     int64_t first;
     int n; /* 1 .. capacity */
@@ -65,7 +70,8 @@ typedef struct mo_kernels {
     void (*act_mul)(const float *gate, const float *up, float *out, size_t n);
     /* score = fold of 16 partials (fma over hd) * scale; e = exp(score - max); sum: 16 partials,
      * element p - first into partial (p - first) % 16; out = (fma of e * v over p ascending from 0)
-     * / sum. */
+     * / sum. I8 rows: score = (fold * d of the k row) * scale, and e * d of the v row takes the
+     * place of e in the last sum. */
     void (*attend)(const mo_attend_job *job);
 } mo_kernels;
 

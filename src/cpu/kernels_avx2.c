@@ -56,6 +56,12 @@ static inline vec v_load_f16(const uint16_t *p) {
     return (vec){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
                  _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
 }
+static inline __m256 widen_i8(const int8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+static inline vec v_load_i8(const int8_t *p) {
+    return (vec){widen_i8(p), widen_i8(p + 8)};
+}
 static inline vec v_add(vec x, vec y) {
     return (vec){_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};
 }

@@ -35,6 +35,9 @@ static inline vec v_load_bf16(const uint16_t *p) {
 static inline vec v_load_f16(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
+static inline vec v_load_i8(const int8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
 static inline vec v_add(vec a, vec b) {
     return _mm512_add_ps(a, b);
 }

@@ -2,7 +2,7 @@
  *
  * Included by kernels_{avx2,avx512,neon}.c after they define vec and the v_* functions:
  *   v_zero v_set1 v_load v_store v_load_n v_store_n (first n lanes; the rest loads as 0)
- *   v_load_bf16 v_load_f16 (exact widening)
+ *   v_load_bf16 v_load_f16 v_load_i8 (exact widening)
  *   v_add v_sub v_mul v_div v_max v_min (NaN in the second argument stays)
  *   v_fma (a * b + c) v_fold (8+8, 4+4, 2+2, 1+1) v_fold_max
  *   v_pow2 (2^n from x + MO_EXP_ROUND) v_abs v_keep_ge (x >= bound ? v : 0)
@@ -12,6 +12,7 @@
  * Compare kernels.c, which says the same in plain C. */
 
 #include <math.h>
+#include <string.h>
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define NOINLINE      __attribute__((noinline))
@@ -305,12 +306,36 @@ static void linear_any(const mo_linear_job *job, int row0, int row1, int strip0,
 
 /* ---- attention ------------------------------------------------------------------------------ */
 
-static float dot_any(const float *a, const float *b, size_t n) {
+/* 16 numbers of a row from column c on, the first n of them, without the factor of an I8 row. */
+ALWAYS_INLINE vec kv_load(const char *row, size_t c, const mo_dtype dtype) {
+    if (dtype == MO_I8) return v_load_i8((const int8_t *)row + MO_KV_SCALE_BYTES + c);
+    if (dtype == MO_BF16) return v_load_bf16((const uint16_t *)row + c);
+    return v_load((const float *)row + c);
+}
+
+ALWAYS_INLINE vec kv_load_n(const char *row, size_t c, size_t n, const mo_dtype dtype) {
+    if (dtype == MO_F32) return v_load_n((const float *)row + c, n);
+    char lanes[MO_KV_SCALE_BYTES + 16 * sizeof(uint16_t)] = {0};
+    if (dtype == MO_I8)
+        memcpy(lanes + MO_KV_SCALE_BYTES, row + MO_KV_SCALE_BYTES + c, n);
+    else
+        memcpy(lanes, row + c * sizeof(uint16_t), n * sizeof(uint16_t));
+    return kv_load(lanes, 0, dtype);
+}
+
+ALWAYS_INLINE float kv_factor(const char *row) {
+    float d;
+    memcpy(&d, row, sizeof d);
+    return d;
+}
+
+ALWAYS_INLINE float kv_dot(const float *q, const char *k, size_t n, const mo_dtype dtype) {
     vec partial = v_zero();
     size_t i = 0;
-    for (; i + 16 <= n; i += 16) partial = v_fma(v_load(a + i), v_load(b + i), partial);
-    if (i < n) partial = v_fma(v_load_n(a + i, n - i), v_load_n(b + i, n - i), partial);
-    return v_fold(partial);
+    for (; i + 16 <= n; i += 16) partial = v_fma(v_load(q + i), kv_load(k, i, dtype), partial);
+    if (i < n) partial = v_fma(v_load_n(q + i, n - i), kv_load_n(k, i, n - i, dtype), partial);
+    float sum = v_fold(partial);
+    return dtype == MO_I8 ? sum * kv_factor(k) : sum;
 }
 
 /* Ring entries of the job, in order of position, are at most two contiguous stretches. */
@@ -350,19 +375,19 @@ static float softmax_terms(float *scores, int n) {
 
 /* 16 * S columns of the weighted sum of values, positions in ascending order. */
 ALWAYS_INLINE void weigh_values(const mo_attend_job *job, const stretch parts[2], size_t col,
-                                size_t lanes, float total, const int S) {
-    size_t hd = (size_t)job->head_dim;
+                                size_t lanes, float total, const int S, const mo_dtype dtype) {
     vec acc[4];
     UNROLL
     for (int s = 0; s < S; s++) acc[s] = v_zero();
     for (int part = 0; part < 2; part++) {
-        const float *v = job->v + parts[part].entry * hd + col;
+        const char *v = (const char *)job->v + parts[part].entry * job->row_bytes;
         const float *e = job->scores + parts[part].first;
-        for (int i = 0; i < parts[part].n; i++, v += hd) {
-            vec x = v_set1(e[i]);
+        for (int i = 0; i < parts[part].n; i++, v += job->row_bytes) {
+            vec x = v_set1(dtype == MO_I8 ? e[i] * kv_factor(v) : e[i]);
             UNROLL
             for (int s = 0; s < S; s++) {
-                vec y = lanes == 16 ? v_load(v + 16 * s) : v_load_n(v + 16 * s, lanes);
+                size_t c = col + 16 * (size_t)s;
+                vec y = lanes == 16 ? kv_load(v, c, dtype) : kv_load_n(v, c, lanes, dtype);
                 acc[s] = v_fma(x, y, acc[s]);
             }
         }
@@ -372,19 +397,33 @@ ALWAYS_INLINE void weigh_values(const mo_attend_job *job, const stretch parts[2]
         v_store_n(job->out + col + 16 * s, v_div(acc[s], v_set1(total)), lanes);
 }
 
-static void attend_any(const mo_attend_job *job) {
+ALWAYS_INLINE void attend_dtype(const mo_attend_job *job, const mo_dtype dtype) {
     size_t hd = (size_t)job->head_dim;
     stretch parts[2];
     find_stretches(job, parts);
     for (int part = 0; part < 2; part++) {
-        const float *k = job->k + parts[part].entry * hd;
+        const char *k = (const char *)job->k + parts[part].entry * job->row_bytes;
         float *scores = job->scores + parts[part].first;
-        for (int i = 0; i < parts[part].n; i++, k += hd)
-            scores[i] = dot_any(job->q, k, hd) * job->scale;
+        for (int i = 0; i < parts[part].n; i++, k += job->row_bytes)
+            scores[i] = kv_dot(job->q, k, hd, dtype) * job->scale;
     }
     float total = softmax_terms(job->scores, job->n);
     size_t col = 0;
-    for (; col + 64 <= hd; col += 64) weigh_values(job, parts, col, 16, total, 4);
-    for (; col + 16 <= hd; col += 16) weigh_values(job, parts, col, 16, total, 1);
-    if (col < hd) weigh_values(job, parts, col, hd - col, total, 1);
+    for (; col + 64 <= hd; col += 64) weigh_values(job, parts, col, 16, total, 4, dtype);
+    for (; col + 16 <= hd; col += 16) weigh_values(job, parts, col, 16, total, 1, dtype);
+    if (col < hd) weigh_values(job, parts, col, hd - col, total, 1, dtype);
+}
+
+static void attend_any(const mo_attend_job *job) {
+    switch (job->dtype) {
+    case MO_I8:
+        attend_dtype(job, MO_I8);
+        break;
+    case MO_BF16:
+        attend_dtype(job, MO_BF16);
+        break;
+    default:
+        attend_dtype(job, MO_F32);
+        break;
+    }
 }

@@ -65,6 +65,15 @@ static inline vec v_load_f16(const uint16_t *p) {
     return (vec){{widen_f16(vget_low_u16(a)), widen_f16(vget_high_u16(a)),
                   widen_f16(vget_low_u16(b)), widen_f16(vget_high_u16(b))}};
 }
+static inline float32x4_t widen_i16(int16x4_t x) {
+    return vcvtq_f32_s32(vmovl_s16(x));
+}
+static inline vec v_load_i8(const int8_t *p) {
+    int8x16_t x = vld1q_s8(p);
+    int16x8_t a = vmovl_s8(vget_low_s8(x)), b = vmovl_s8(vget_high_s8(x));
+    return (vec){{widen_i16(vget_low_s16(a)), widen_i16(vget_high_s16(a)),
+                  widen_i16(vget_low_s16(b)), widen_i16(vget_high_s16(b))}};
+}
 static inline vec v_add(vec x, vec y) {
     return EACH2(vaddq_f32, x, y);
 }
