@@ -463,6 +463,7 @@ static void check_embed(selftest *t) {
 /* `attends`: judge what comes out of attention; else what rotation leaves. */
 typedef struct attend_arg {
     const attend_case *c;
+    mo_dtype dtype;
     int start;
     bool attends;
 } attend_arg;
@@ -475,7 +476,7 @@ static void build_attend(side *s, const void *arg) {
     s->views[s->n_views - 1].judged = !a->attends;
     mo_view pos = {0}, table = {0};
     if (!c->fixed) pos = number_view(s, a->start, FILL_ONCE)->v;
-    mo_kv kv = mo_kv_ring(g, c->kv_heads, c->capacity, c->head_dim);
+    mo_kv kv = mo_kv_ring(g, a->dtype, c->kv_heads, c->capacity, c->head_dim);
     if (c->rope != MO_ROPE_NONE) {
         float freq[64] = {0};
         for (int i = 0; i < c->head_dim / 2 && i < 64; i++) freq[i] = 1.0f / (float)(1 + i * i);
@@ -493,19 +494,28 @@ static void build_attend(side *s, const void *arg) {
     if (!c->fixed) mo_advance(g, pos, c->rows);
 }
 
-static void check_attend(selftest *t) {
+static void check_positions(selftest *t, const attend_case *c, mo_dtype dtype, bool attends) {
     enum { RUNS = 6 };
-    for (int attends = 0; attends < 2; attends++) {
-        op_begin(t, attends ? "attention (softmax)" : "rotary embedding");
-        for (size_t i = 0; i < COUNT(attend_cases); i++)
-            for (size_t p = 0; p < COUNT(attend_positions); p++) {
-                const attend_case *c = &attend_cases[i];
-                if (c->fixed && attend_positions[p] + c->rows > c->capacity) continue;
-                attend_arg a = {c, attend_positions[p], attends == 1};
-                run_case(t, &(one_case){c->slots, RUNS, 4 * c->head_dim, build_attend, &a});
-            }
-        op_end(t);
+    for (size_t p = 0; p < COUNT(attend_positions); p++) {
+        if (c->fixed && attend_positions[p] + c->rows > c->capacity) continue;
+        attend_arg a = {c, dtype, attend_positions[p], attends};
+        run_case(t, &(one_case){c->slots, RUNS, 4 * c->head_dim, build_attend, &a});
     }
+}
+
+/* Rings of fewer bits only where nothing is rotated: elsewhere the last bit of a sine may decide to
+ * which of two neighbours a number is rounded. */
+static void check_attend(selftest *t) {
+    op_begin(t, "rotary embedding");
+    for (size_t i = 0; i < COUNT(attend_cases); i++)
+        check_positions(t, &attend_cases[i], MO_F32, false);
+    op_end(t);
+    op_begin(t, "attention (softmax)");
+    for (size_t i = 0; i < COUNT(attend_cases); i++)
+        for (size_t d = 0; d < COUNT(attend_types); d++)
+            if (attend_types[d] == MO_F32 || attend_cases[i].rope == MO_ROPE_NONE)
+                check_positions(t, &attend_cases[i], attend_types[d], true);
+    op_end(t);
 }
 
 /* Entries come in pairs as close as the case says: the first of equals must win. */

@@ -26,7 +26,7 @@ failed=0
 for test in test_ops test_attend; do
     "$cc" -std=c11 -O2 -Wall -Wextra -Wshadow -Werror -ffp-contract=off -fno-math-errno -pthread \
         -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -Iinclude -Isrc -Itests \
-        src/cpu/*.c src/ops.c src/util.c tests/$test.c -lm -o "$work/$test" || exit 1
+        src/cpu/*.c src/backend.c src/devices.c src/ops.c src/util.c tests/$test.c -lm -o "$work/$test" || exit 1
     "$qemu" -L "$root" "$work/$test" >"$work/log" 2>&1 || failed=1
     sed "s/^$test:/cross_aarch64 $test:/" "$work/log"
     # Without this the run would pass on a build that left the NEON kernels out.
