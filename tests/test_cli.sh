@@ -484,11 +484,9 @@ test_pipes() {
     mkfifo pipe.mp3
     run 2 reply short.wav -o pipe.mp3
     says "pipe.mp3: takes data in order only"
-    for file in /dev/null /dev/zero; do
-        run 0 reply short.wav -o $file --tokens $file --tail 0.2 --quiet
-        run 0 codec encode short.wav -o $file --quiet
-        run 0 trace --in tokens.st -o $file --quiet
-    done
+    run 0 reply short.wav -o /dev/null --tokens /dev/null --tail 0.2 --quiet
+    run 0 codec encode short.wav -o /dev/null --quiet
+    run 0 trace --in tokens.st -o /dev/null --quiet
     # A reader that does not read: the program sits in a write, and can be ended all the same.
     mkfifo stuck.wav
     "$moshi" reply short.wav -o stuck.wav --tail 600 --quiet >out 2>err &
