@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -98,6 +97,15 @@ const char *app_env(const char *name) {
     if (!value || !value[0] || !strcmp(value, "0")) return NULL;
     if (!strcasecmp(value, "no") || !strcasecmp(value, "off")) return NULL;
     return value;
+}
+
+void app_print_clean(FILE *out, const char *text) {
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+        /* U+0080 .. U+009F are control characters too, in two bytes. */
+        bool wide = c[0] == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f;
+        putc(*c < 0x20 || *c == 0x7f || wide ? '?' : *c, out);
+        c += wide;
+    }
 }
 
 int app_flush_stdout(app_error *err) {

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #if defined(__GNUC__)
 #define APP_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
@@ -60,6 +61,9 @@ double app_now_s(void);
 const char *app_env(const char *name);
 /* "15.8 GB" */
 const char *app_size_text(char out[32], uint64_t bytes);
+/* Print text that others wrote (a model, a file): a terminal would obey control characters in it,
+ * so each of them comes out as '?'. */
+void app_print_clean(FILE *out, const char *text);
 /* Write everything still buffered for standard output; failures (pipe closed, disk full) count. */
 int app_flush_stdout(app_error *err);
 

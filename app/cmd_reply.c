@@ -104,8 +104,9 @@ static int check_options(const arguments *args, app_error *err) {
 /* On the command line 0 says greedy, or the whole vocabulary; the library calls that -1. */
 static float temp_of(const arguments *args, const char *name) {
     if (!option_given(args, name)) return 0;
-    double temp = option_of(args, name)->real;
-    return temp > 0 ? (float)temp : -1;
+    /* Too small for a float is as good as 0. */
+    float temp = (float)option_of(args, name)->real;
+    return temp > 0 ? temp : -1;
 }
 
 static int top_k_of(const arguments *args, const char *name) {
@@ -185,22 +186,12 @@ static const char *spoken(const reply *r) {
     return text + (text[0] == ' ');
 }
 
-/* What a model says may hold control characters; a terminal would obey them. */
-static int add_text(reply *r, const moshi_event *ev, app_error *err) {
-    int rc = app_buffer_add(&r->text, ev->text, ev->n, err);
-    if (rc != EXIT_OK || r->json) return rc; /* JSON has its own way to write them */
-    char *added = r->text.data + r->text.n - ev->n;
-    for (size_t i = 0; i < ev->n; i++)
-        if ((unsigned char)added[i] < 0x20 || added[i] == 0x7f) added[i] = '?';
-    return EXIT_OK;
-}
-
 static int on_text(reply *r, const moshi_event *ev, app_error *err) {
-    int rc = add_text(r, ev, err);
+    int rc = app_buffer_add(&r->text, ev->text, ev->n, err);
     if (rc != EXIT_OK || !r->live) return rc;
     progress_clear(&r->bar);
     const char *text = spoken(r);
-    fputs(text + r->shown, stdout);
+    app_print_clean(stdout, text + r->shown);
     r->shown = strlen(text);
     return app_flush_stdout(err);
 }
@@ -209,7 +200,9 @@ static int on_word(reply *r, const moshi_event *ev, app_error *err) {
     r->n_words++;
     if (r->times) {
         progress_clear(&r->bar);
-        printf("%7.2f %7.2f  %s\n", ev->start_s, ev->stop_s, ev->text);
+        printf("%7.2f %7.2f  ", ev->start_s, ev->stop_s);
+        app_print_clean(stdout, ev->text);
+        putchar('\n');
         return app_flush_stdout(err);
     }
     if (!r->json) return EXIT_OK;
@@ -344,7 +337,7 @@ static int report(reply *r, app_error *err) {
     if (r->json) {
         rc = print_json(r, err);
     } else if (!r->times) {
-        printf("%s\n", spoken(r) + r->shown);
+        putchar('\n'); /* the words are there already */
     }
     if (rc == EXIT_OK) rc = app_flush_stdout(err);
     if (rc != EXIT_OK || r->quiet) return rc;

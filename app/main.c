@@ -110,7 +110,7 @@ static void print_family_help(const char *word) {
 
 /* Candidates are the second words of the family, or all first words. */
 static int fail_unknown_verb(int argc, char **argv, app_error *err) {
-    const char *words[N_VERBS + 1];
+    const char *words[N_VERBS + 2];
     char first[N_VERBS][32];
     int n = 0;
     bool family = is_family(argv[0]);
@@ -126,6 +126,7 @@ static int fail_unknown_verb(int argc, char **argv, app_error *err) {
         words[n++] = family ? space + 1 : first[i];
     }
     if (!family) words[n++] = "help";
+    if (!family) words[n++] = "--version";
     const char *word = family ? argv[1] : argv[0], *lead = family ? argv[0] : "";
     const char *near = nearest_word(word, words, n);
     if (near)
@@ -141,7 +142,7 @@ static bool is_help(const char *word) {
 
 static int run_help(int argc, char **argv, app_error *err) {
     int words;
-    if (argc < 1) {
+    if (argc < 1 || (argc == 1 && is_help(argv[0]))) {
         print_help();
         return EXIT_OK;
     }
@@ -199,9 +200,10 @@ int main(int argc, char **argv) {
     app_catch_signals();
     int rc = run(argc - 1, argv + 1, &err);
     if (rc == EXIT_OK) rc = app_flush_stdout(&err);
-    /* Names from files are quoted in messages; a terminal would obey control characters in them. */
-    for (char *c = err.text; *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
-    if (rc != EXIT_OK && err.text[0]) fprintf(stderr, "moshi: %s\n", err.text);
+    if (rc != EXIT_OK && err.text[0]) {
+        fputs("moshi: ", stderr);
+        app_print_clean(stderr, err.text);
+        putc('\n', stderr);
+    }
     return rc;
 }

@@ -163,6 +163,10 @@ test_usage() {
     says "see moshi --help"
     run 2 help replly
     says "did you mean 'reply'"
+    run 0 help help
+    prints "Usage: moshi VERB"
+    run 2 version
+    says "did you mean '--version'"
     run 2 --verison
     says "did you mean '--version'"
     run 2 --version x
@@ -641,6 +645,12 @@ test_golden_models() {
         check "$model: --taps lm.embed" array trace.st lm.embed >/dev/null
         check "$model: --taps with a pattern" array trace.st lm.layer.00.attn >/dev/null
     done
+    # Weights at random: here sampling is seen. A temperature too small for a float is not the default.
+    run 0 reply short.wav -m "$golden/moshi-tiny" -o m.wav --tokens greedy.st --greedy --tail 1 --quiet
+    run 0 reply short.wav -m "$golden/moshi-tiny" -o m.wav --tokens tiny.st --tail 1 --quiet \
+        --text-temp 1e-300 --audio-temp 1e-300
+    check "a temperature next to 0 is greedy" cmp -s greedy.st tiny.st
+    rm m.wav
     run 2 trace -m "$golden/moshi-tiny" --in "$golden/stt-tiny/golden.bf16w.safetensors" -o w.st
     says "user_codes" "wanted I32 [8, any], found I32 [32, 64]"
     run 2 trace -m "$golden/moshi-tiny" --in "$golden/moshi-tiny/golden.bf16w.safetensors" -o w.st \
