@@ -78,16 +78,19 @@ static int convert(const arguments *args, app_error *err) {
                         OPTIONS[0].value);
     run r = {.started_s = app_now_s(), .verify = option_given(args, "verify")};
     bool quiet = option_given(args, "quiet");
+    hub_lookup lookup = {0};
     moshi_convert_options options = {.type = option_text(args, "type"),
                                      .keep = option_text(args, "keep"),
                                      .threads = (int)option_of(args, "threads")->integer,
                                      .verify = r.verify,
                                      .progress = on_progress,
                                      .report = on_report,
+                                     .finder = {hub_look_up, &lookup},
                                      .user = &r};
     moshi_error why;
     progress_start(&r.bar, quiet);
     int rc = moshi_convert(args->positional[0], args->positional[1], &options, &why);
+    hub_lookup_free(&lookup);
     progress_clear(&r.bar);
     if (app_interrupted()) return app_check_interrupted(err);
     if (rc < 0) return exit_code_of(rc, err, &why);

@@ -211,6 +211,38 @@ int hub_find(char **out, const hub_id *id, app_error *err) {
     return rc;
 }
 
+const char *hub_look_up(void *lookup, const char *name) {
+    static const char scheme[] = "hf://";
+    hub_lookup *l = lookup;
+    hub_id id = {.revision = "main"};
+    app_error ignored;
+    hub_lookup_free(l);
+    const char *org = name + strlen(scheme);
+    if (strncmp(name, scheme, strlen(scheme)) != 0) return NULL;
+    const char *slash = strchr(org, '/'), *file = slash ? strchr(slash + 1, '/') : NULL;
+    if (!file || (size_t)(file - org) >= sizeof id.repo) return NULL;
+    snprintf(id.repo, sizeof id.repo, "%.*s", (int)(file - org), org);
+    /* An @ belongs to the name of the file: revisions are not written here. */
+    hub_id checked;
+    if (strchr(id.repo, '@') || !hub_parse(&checked, id.repo) || !hub_is_file_name(++file))
+        return NULL;
+    char *dir;
+    if (hub_find(&dir, &id, &ignored) == EXIT_OK && dir &&
+        hub_path(&l->path, &ignored, "%s/%s", dir, file) == EXIT_OK && access(l->path, F_OK) == 0) {
+        free(dir);
+        return l->path;
+    }
+    free(dir);
+    hub_lookup_free(l);
+    snprintf(l->missing, sizeof l->missing, "%s %s", id.repo, file);
+    return NULL;
+}
+
+void hub_lookup_free(hub_lookup *lookup) {
+    free(lookup->path);
+    lookup->path = NULL;
+}
+
 /* ---- writing -------------------------------------------------------------------------------- */
 
 static int fail_path(const char *path, const char *what, app_error *err) {

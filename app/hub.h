@@ -42,6 +42,18 @@ int hub_repo_dir(char **out, const char *cache, const hub_id *id, app_error *err
 /* The directory with the model's files; *out is NULL when it is not in the cache. */
 int hub_find(char **out, const hub_id *id, app_error *err);
 
+/* Finds files that a configuration names "hf://ORG/NAME/FILE" among the downloads. Zeroed before
+ * use.
+ */
+typedef struct hub_lookup {
+    char *path;                                /* of what was found last */
+    char missing[HUB_REPO_MAX + HUB_FILE_MAX]; /* "ORG/NAME FILE" of what was not, else "" */
+} hub_lookup;
+
+/* What moshi_finder.find does; `lookup` is a hub_lookup. The path lives until the next call. */
+const char *hub_look_up(void *lookup, const char *name);
+void hub_lookup_free(hub_lookup *lookup);
+
 /* Create the directories that `path` lies in. */
 int hub_make_parents(const char *path, app_error *err);
 /* Give a file of a snapshot its blob; a link that is there already is replaced. */

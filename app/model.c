@@ -7,6 +7,7 @@
 #include "pull.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -66,6 +67,16 @@ int model_locate(model_choice *choice, const arguments *args, bool quiet, app_er
 void model_choice_free(model_choice *choice) {
     free(choice->found);
     choice->found = NULL;
+    hub_lookup_free(&choice->lookup);
+}
+
+int model_fail(const model_choice *choice, app_error *err, int code, const char *text) {
+    char more[sizeof((moshi_error *)0)->text + 500];
+    if (code != MOSHI_EMODEL || !choice->lookup.missing[0] || !strstr(text, "hf://"))
+        return app_fail_library(err, code, text);
+    snprintf(more, sizeof more, "%s; this downloads it: moshi pull %s", text,
+             choice->lookup.missing);
+    return app_fail_library(err, code, more);
 }
 
 static const char *choose_device(const arguments *args) {
@@ -148,14 +159,16 @@ int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_
         .threads = (int)option_of(args, "threads")->integer,
         .flags = flags | (option_given(args, "exact") ? MOSHI_EXACT : 0),
         .kv = kv,
+        .finder = {hub_look_up, &choice.lookup},
         .progress = on_progress,
         .progress_user = &bar,
     };
     rc = moshi_engine_open(out, &options, &why);
     progress_clear(&bar);
+    if (rc < 0) rc = model_fail(&choice, err, rc, why.text);
     model_choice_free(&choice);
     free(lora_text);
-    return rc < 0 ? app_fail_library(err, rc, why.text) : EXIT_OK;
+    return rc;
 }
 
 int model_open_codec(moshi_codec **out, const arguments *args, moshi_codec_options options,
@@ -167,14 +180,18 @@ int model_open_codec(moshi_codec **out, const arguments *args, moshi_codec_optio
     options.model = choice.path;
     options.blobs = choice.blobs;
     options.n_blobs = choice.n_blobs;
+    options.finder = (moshi_finder){hub_look_up, &choice.lookup};
     options.device = choose_device(args);
     options.threads = (int)option_of(args, "threads")->integer;
     if (option_given(args, "exact")) options.flags |= MOSHI_EXACT;
     rc = moshi_codec_open(out, &options, &why);
-    model_choice_free(&choice);
     /* The only argument that the parser of options could not judge. */
-    if (rc == MOSHI_EINVAL) return app_fail(err, EXIT_USAGE, "%s: %s", asked, why.text);
-    return rc < 0 ? app_fail_library(err, rc, why.text) : EXIT_OK;
+    if (rc == MOSHI_EINVAL)
+        rc = app_fail(err, EXIT_USAGE, "%s: %s", asked, why.text);
+    else if (rc < 0)
+        rc = model_fail(&choice, err, rc, why.text);
+    model_choice_free(&choice);
+    return rc;
 }
 
 /* Where the chosen model is now: *path NULL when it is inside the program or not there. */

@@ -3,6 +3,7 @@
 #ifndef APP_MODEL_H
 #define APP_MODEL_H
 
+#include "hub.h"
 #include "moshi.h"
 #include "options.h"
 
@@ -54,8 +55,9 @@ typedef struct model_choice {
     const char *path; /* NULL: the embedded model */
     const moshi_blob *blobs;
     size_t n_blobs;
-    const char *name; /* for people */
-    char *found;      /* where `path` is when it was found in the cache of downloads */
+    const char *name;  /* for people */
+    char *found;       /* where `path` is when it was found in the cache of downloads */
+    hub_lookup lookup; /* for files that its configuration looks for among the downloads */
 } model_choice;
 
 /* `path` may come from the command line; NULL asks the environment. */
@@ -64,6 +66,8 @@ model_choice model_choose(const char *path);
  * Never uses the network otherwise. Done by model_open_*(). */
 int model_locate(model_choice *choice, const arguments *args, bool quiet, app_error *err);
 void model_choice_free(model_choice *choice);
+/* app_fail_library() for a failure to open the choice: also says how to get a missing file. */
+int model_fail(const model_choice *choice, app_error *err, int code, const char *text);
 
 /* Open what the options (those above and --quiet) ask for. `flags` are added to what --exact gives.
  */

@@ -8,7 +8,7 @@ static void note_problem(device_plan *d, const moshi_error *err) {
     snprintf(d->problem, sizeof d->problem, "%.255s", err->text);
 }
 
-static void plan_codec(device_plan *d, const model_choice *choice) {
+static void plan_codec(device_plan *d, model_choice *choice) {
     moshi_codec *codec;
     moshi_codec_info info;
     moshi_error err;
@@ -16,6 +16,7 @@ static void plan_codec(device_plan *d, const model_choice *choice) {
                                    .blobs = choice->blobs,
                                    .n_blobs = choice->n_blobs,
                                    .device = d->device,
+                                   .finder = {hub_look_up, &choice->lookup},
                                    .flags = MOSHI_DRY_RUN};
     if (moshi_codec_open(&codec, &options, &err) < 0) {
         note_problem(d, &err);
@@ -30,7 +31,7 @@ static void plan_codec(device_plan *d, const model_choice *choice) {
     d->total[d->n++] = info.weight_bytes + info.state_bytes;
 }
 
-static void plan_engine(device_plan *d, const model_choice *choice, int sessions, int flags) {
+static void plan_engine(device_plan *d, model_choice *choice, int sessions, int flags) {
     moshi_engine *engine;
     moshi_engine_info info;
     moshi_error err;
@@ -38,6 +39,7 @@ static void plan_engine(device_plan *d, const model_choice *choice, int sessions
                                     .blobs = choice->blobs,
                                     .n_blobs = choice->n_blobs,
                                     .device = d->device,
+                                    .finder = {hub_look_up, &choice->lookup},
                                     .sessions = sessions,
                                     .flags = flags | MOSHI_DRY_RUN};
     if (d->problem[0]) return;
@@ -54,7 +56,7 @@ static void plan_engine(device_plan *d, const model_choice *choice, int sessions
     d->total[d->n++] = info.weight_bytes + info.state_bytes;
 }
 
-void plan_make(memory_plan *plan, const model_choice *choice, const moshi_model_info *info,
+void plan_make(memory_plan *plan, model_choice *choice, const moshi_model_info *info,
                int sessions) {
     memset(plan, 0, sizeof *plan);
     int flags = info->codec.frame_samples > 0 ? 0 : MOSHI_NO_CODEC;

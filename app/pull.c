@@ -494,6 +494,16 @@ static int read_config(pull *p, json_t **config, app_error *err) {
 static int choose_part(pull *p, const json_t *config, int part, app_error *err) {
     const char *key = PARTS[part].key;
     const char *name = json_string_value(json_object_get(config, key));
+    if (name && !strncmp(name, "hf://", 5)) {
+        /* Of another repository: one is downloaded at a time. */
+        char text[2 * HUB_FILE_MAX];
+        const char *slash = strchr(name + 5, '/'), *file = slash ? strchr(slash + 1, '/') : NULL;
+        snprintf(text, sizeof text,
+                 "its %s is in another repository; also needed: moshi pull %.*s %s", key,
+                 file ? (int)(file - name - 5) : 0, name + 5, file ? file + 1 : "");
+        if (file) note(p, text);
+        return EXIT_OK;
+    }
     if (name && name[0]) {
         if (!hub_is_file_name(name))
             return app_fail(err, EXIT_MODEL,
@@ -524,9 +534,6 @@ static int choose_files(pull *p, app_error *err) {
                           "after the repository",
                           p->id->repo);
     }
-    if (rc == EXIT_OK && !config)
-        note(p,
-             "the repository has no config.json; running the model needs one beside the weights");
     json_decref(config);
     return rc;
 }

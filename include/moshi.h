@@ -144,6 +144,14 @@ typedef struct moshi_blob {
     size_t size;
 } moshi_blob;
 
+/* Finds files that config.json names as "hf://ORG/NAME/FILE" and that do not lie beside it: those
+ * that a download put somewhere else. */
+typedef struct moshi_finder {
+    /* Path of the file, valid until the next call, or NULL when it is not known. */
+    const char *(*find)(void *user, const char *name);
+    void *user;
+} moshi_finder;
+
 enum {
     MOSHI_EXACT = 1,      /* float32 arithmetic throughout: the oracle the fast paths answer to */
     MOSHI_EXACT_MASK = 2, /* Mimi transformers see their whole context; the default reproduces the
@@ -181,6 +189,7 @@ typedef struct moshi_engine_options {
     int flags;               /* MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_NO_CODEC | MOSHI_DRY_RUN */
     const moshi_lora *loras; /* adapters, added in order */
     size_t n_loras;
+    moshi_finder finder; /* for files named hf://...; zero: only beside config.json */
     /* Called now and then while weights load, with done <= total in bytes. Non-zero cancels. */
     int (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;
@@ -350,6 +359,7 @@ typedef struct moshi_codec_options {
     int threads;
     int flags;                    /* MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_DRY_RUN */
     moshi_breadcrumb *breadcrumb; /* as in moshi_engine_options */
+    moshi_finder finder;          /* likewise */
     uintptr_t reserved[7];
 } moshi_codec_options;
 
@@ -439,6 +449,7 @@ typedef struct moshi_convert_options {
     const char *keep; /* NULL, or "GLOB=TYPE,GLOB=TYPE...": tensors by name, the first match wins */
     int threads;      /* default: one per physical core */
     int verify;       /* read the result back and measure every tensor's error */
+    moshi_finder finder;
     /* Called with done <= total in bytes of input; non-zero cancels, and nothing is left behind. */
     int (*progress)(void *user, uint64_t done, uint64_t total);
     void (*report)(void *user, const moshi_converted *tensor);

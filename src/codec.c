@@ -89,7 +89,8 @@ static int codec_open(moshi_codec *c, const moshi_codec_options *o, moshi_error 
     if (rc < 0) return rc;
     mo_model_files files;
     mo_crumb_drop(o->breadcrumb, "files", 0, 0);
-    rc = mo_model_files_open(&files, o->model, o->blobs, o->n_blobs, MO_WANT_MIMI, err);
+    const mo_model_place place = {o->model, o->blobs, o->n_blobs, o->finder};
+    rc = mo_model_files_open(&files, &place, MO_WANT_MIMI, err);
     if (rc < 0) return rc;
     mo_crumb_drop(o->breadcrumb, "device", 0, 0);
     const mo_backend_options bo = {.threads = o->threads, .nth = device.nth};

@@ -438,6 +438,7 @@ int mo_lm_config_names(mo_lm_config *out, const char *text, size_t size, const c
     memset(out, 0, sizeof *out);
     int rc = open_file(&json, &s, text, size, file, err);
     if (rc < 0) return rc;
+    get_text(&s, "model_type", out->model_type, sizeof out->model_type);
     read_names(&s, out);
     free(s.used);
     mo_json_free(&json);
@@ -610,13 +611,19 @@ void mo_mimi_config_official(mo_mimi_config *out) {
                             .frame_samples = 1920};
 }
 
-int mo_config_is_mimi(const char *text, size_t size) {
+int mo_config_kind_of(mo_config_kind *kind, const char *text, size_t size) {
     mo_json json;
+    *kind = MO_CONFIG_LM;
     if (size == 0 || size > MAX_TEXT_BYTES) return 0;
     int rc = mo_json_parse(&json, text, size, "", NULL);
     if (rc < 0) return rc == MOSHI_ENOMEM ? rc : 0;
     section s = {.json = &json, .object = json.values};
-    bool is = json.values[0].type == MO_JSON_OBJECT && find(&s, "seanet") != NULL;
+    if (json.values[0].type == MO_JSON_OBJECT) {
+        if (find(&s, "seanet"))
+            *kind = MO_CONFIG_MIMI;
+        else if (!find(&s, "dim") && !find(&s, "num_layers") && !find(&s, "n_q"))
+            *kind = MO_CONFIG_SILENT;
+    }
     mo_json_free(&json);
-    return is;
+    return 0;
 }

@@ -71,15 +71,21 @@ typedef struct mo_mimi_config {
 /* `text` need not be terminated; `file` is for messages. */
 int mo_lm_config_parse(mo_lm_config *out, const char *text, size_t size, const char *file,
                        moshi_error *err);
-/* Only the names of the files, from a configuration this version may not be able to run. */
+/* Only model_type ("" if not given) and the names of the files, from a configuration this version
+ * may not be able to run. */
 int mo_lm_config_names(mo_lm_config *out, const char *text, size_t size, const char *file,
                        moshi_error *err);
 int mo_mimi_config_parse(mo_mimi_config *out, const char *text, size_t size, const char *file,
                          moshi_error *err);
 /* The published 24 kHz, 12.5 Hz codec with 32 codebooks of 2048. */
 void mo_mimi_config_official(mo_mimi_config *out);
-/* 1 if this JSON is the configuration of a codec (has "seanet"), 0 if it is not, whatever else it
- * may be; MOSHI_ENOMEM. */
-int mo_config_is_mimi(const char *text, size_t size);
+typedef enum mo_config_kind {
+    MO_CONFIG_LM,    /* a language model's, or nobody knows what: the parser will say */
+    MO_CONFIG_MIMI,  /* a codec's: has "seanet" */
+    MO_CONFIG_SILENT /* an object that gives no sizes, at most names of files */
+} mo_config_kind;
+
+/* Never fails but with MOSHI_ENOMEM. */
+int mo_config_kind_of(mo_config_kind *kind, const char *text, size_t size);
 
 #endif

@@ -369,10 +369,11 @@ static int write_all(conversion *c, const char *path) {
 }
 
 /* A GGUF file holds a whole model; safetensors files hold the language model of one. */
-static int open_source(conversion *c, const char *in) {
+static int open_source(conversion *c, const char *in, const moshi_finder *finder) {
     bool whole = c->format == MO_FORMAT_GGUF;
     int want = MO_WANT_LM | (whole ? MO_WANT_MIMI | MO_WANT_TEXT : 0);
-    return mo_model_files_open(&c->files, in, NULL, 0, want, c->err);
+    const mo_model_place place = {.path = in, .finder = *finder};
+    return mo_model_files_open(&c->files, &place, want, c->err);
 }
 
 static int choose_format(conversion *c, const char *out) {
@@ -415,7 +416,7 @@ int moshi_convert(const char *in, const char *out, const moshi_convert_options *
                        options->type);
     int rc = choose_format(&c, out);
     if (rc == 0) rc = moshi_check_output(out, in, err);
-    if (rc == 0) rc = open_source(&c, in);
+    if (rc == 0) rc = open_source(&c, in, &options->finder);
     if (rc == 0) rc = plan(&c, type);
     if (rc == 0) rc = alloc_work(&c);
     if (rc == 0) rc = write_all(&c, out);

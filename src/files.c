@@ -2,8 +2,12 @@
 #include "files.h"
 
 #include "gguf.h"
+#include "presets.h"
+#include "roles.h"
+#include "weights.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,115 +18,134 @@ static const char DEFAULT_WEIGHTS[] = "model.safetensors";
 static const char DEFAULT_MIMI[] = "tokenizer-e351c8d8-checkpoint125.safetensors";
 static const char DEFAULT_TOKENIZER[] = "tokenizer_spm_32k_3.model";
 
-/* Where files come from: a directory ("" is the current one) or blobs. */
-typedef struct source {
-    const char *dir;
-    const moshi_blob *blobs;
-    size_t n_blobs;
-} source;
+/* One call of mo_model_files_open(). */
+typedef struct opening {
+    mo_source source;
+    const char *checkpoint; /* file named by the caller, relative to the source; or NULL */
+    int want;
+    bool configured; /* there is a config.json */
+    bool lm_opened;  /* out->lm_file was needed early, to tell what this is */
+    bool have_roles;
+    mo_roles roles; /* what lies there, once somebody had to look */
+    mo_model_files *out;
+    moshi_error *err;
+} opening;
 
-/* ---- finding one file ---------------------------------------------------------------------- */
+/* ---- which file ---------------------------------------------------------------------------- */
 
-static const char *plain_name(const char *name) {
-    while (name[0] == '.' && name[1] == '/') name += 2;
-    return name;
-}
-
-static const moshi_blob *find_blob(const source *s, const char *name) {
-    for (size_t i = 0; i < s->n_blobs; i++)
-        if (strcmp(plain_name(s->blobs[i].name), plain_name(name)) == 0) return &s->blobs[i];
-    return NULL;
-}
-
-/* Path of a file, also its name in messages. NULL when out of memory. */
-static char *full_path(const source *s, const char *name) {
-    size_t n = strlen(s->dir);
-    if (s->blobs || n == 0 || name[0] == '/') return mo_format("%s", name);
-    return mo_format("%s%s%s", s->dir, s->dir[n - 1] == '/' ? "" : "/", plain_name(name));
-}
-
-/* 1 found, 0 not there, < 0 out of memory. */
-static int has_file(const source *s, const char *name, moshi_error *err) {
-    if (s->blobs) return find_blob(s, name) != NULL;
-    struct stat st;
-    char *path = full_path(s, name);
-    if (!path) return mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", name);
-    int found = stat(path, &st) == 0;
-    free(path);
-    return found;
-}
-
-/* Open `name`. `role` (what it is for) and `why` (it has that name) explain a missing file. */
-static int open_file(const source *s, const char *name, const char *role, const char *why,
-                     mo_file *out, moshi_error *err) {
-    memset(out, 0, sizeof *out);
-    char *path = full_path(s, name);
-    if (!path) return mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", name);
-    int rc = has_file(s, name, err);
-    if (rc == 0) {
-        const char *where = s->blobs ? " among the blobs" : "";
-        rc = mo_fail(err, MOSHI_EMODEL, "%s: no such file%s; wanted as %s (%s)", path, where, role,
-                     why);
-    } else if (rc > 0 && s->blobs) {
-        const moshi_blob *blob = find_blob(s, name);
-        rc = mo_file_borrow(out, blob->data, blob->size, path, err);
-    } else if (rc > 0) {
-        rc = mo_file_map(out, path, path, err);
-    }
-    free(path);
+static int look_around(opening *o) {
+    if (o->have_roles) return 0;
+    int rc = mo_roles_find(&o->roles, &o->source, o->err);
+    o->have_roles = rc == 0;
     return rc;
+}
+
+/* A file that somebody needs, by its role in the model. */
+typedef struct wanted {
+    mo_role role;
+    const char *given; /* the name in config.json, "" when it has none */
+    const char *key;   /* of config.json; NULL when it would not be named there */
+    const char *usual; /* the name to try first when it has none */
+} wanted;
+
+/* Open it under the name that config.json gives, else under its usual name, else whatever file
+ * there turns out to play the role. Without config.json no name counts. */
+static int open_role(opening *o, const wanted *w, mo_file *out) {
+    const char *name = w->given, *role = mo_role_name(w->role);
+    char why[160] = "told by its content";
+    if (name[0]) {
+        snprintf(why, sizeof why, "%s in config.json", w->key);
+        return mo_source_open(&o->source, name, role, why, out, o->err);
+    }
+    int usual = o->configured ? mo_source_has(&o->source, w->usual, o->err) : 0;
+    if (usual < 0) return usual;
+    int rc = usual ? 0 : look_around(o);
+    if (rc < 0) return rc;
+    if (!usual && o->roles.names[w->role])
+        return mo_source_open(&o->source, o->roles.names[w->role], role, why, out, o->err);
+    if (!usual && (!o->configured || o->roles.n[w->role] > 1))
+        return mo_fail(o->err, MOSHI_EMODEL, "%s", o->roles.why[w->role].text);
+    snprintf(why, sizeof why, "the usual name%s%s", w->key ? ", as config.json has no " : "",
+             w->key ? w->key : "");
+    return mo_source_open(&o->source, w->usual, role, why, out, o->err);
+}
+
+static int open_checkpoint(opening *o, const wanted *w, mo_checkpoint *out) {
+    mo_file file;
+    int rc = open_role(o, w, &file);
+    return rc < 0 ? rc : mo_checkpoint_open(out, &file, o->err);
+}
+
+/* The checkpoint that the caller named. */
+static int open_named(opening *o, const char *role, mo_checkpoint *out) {
+    mo_file file;
+    int rc = mo_source_open(&o->source, o->checkpoint, role, "given by the caller", &file, o->err);
+    return rc < 0 ? rc : mo_checkpoint_open(out, &file, o->err);
+}
+
+/* In a tolerant opening the other parts go on without this one. */
+static int settle(opening *o, int part, int rc) {
+    if (rc >= 0 || rc == MOSHI_ENOMEM || !(o->want & MO_TOLERANT)) return rc;
+    int i = part == MO_WANT_LM ? 0 : part == MO_WANT_MIMI ? 1 : 2;
+    o->out->why[i] = *o->err;
+    return 0;
 }
 
 /* ---- opening the parts --------------------------------------------------------------------- */
 
-static int open_checkpoint(const source *s, const char *name, const char *role, const char *why,
-                           mo_checkpoint *out, moshi_error *err) {
-    mo_file file;
-    int rc = open_file(s, name, role, why, &file, err);
-    return rc < 0 ? rc : mo_checkpoint_open(out, &file, err);
+/* Sizes that nobody gave are the published ones; a codec of others would fail later and say less
+ * about what to do. */
+static int check_official(const opening *o, const char *config_name) {
+    static const char *const names[] = {"encoder.model.0.conv.conv.weight",
+                                        "decoder.model.0.conv.conv.weight"};
+    const mo_mimi_config *c = &o->out->mimi;
+    const int64_t want[] = {c->filters, (int64_t)c->filters << c->n_ratios};
+    if (config_name[0]) return 0;
+    for (int i = 0; i < 2; i++) {
+        const mo_tensor_view *t = mo_checkpoint_find(&o->out->mimi_file, names[i]);
+        if (t && t->ndim == 3 && t->shape[0] != want[i])
+            return mo_fail(o->err, MOSHI_EMODEL,
+                           "%s: '%s' has %lld channels, the published codec %lld: a codec of other "
+                           "sizes needs its configuration (mimi_config_name in config.json)",
+                           o->out->mimi_file.file.name, names[i], (long long)t->shape[0],
+                           (long long)want[i]);
+    }
+    return 0;
 }
 
 /* The codec's sizes; the official ones when no configuration is named. */
-static int read_mimi_config(const source *s, const char *name, mo_model_files *out,
-                            moshi_error *err) {
+static int read_mimi_config(opening *o, const char *name) {
+    mo_model_files *out = o->out;
     if (!name[0]) {
         mo_mimi_config_official(&out->mimi);
         return 0;
     }
     mo_file *file = &out->mimi_config;
-    int rc = open_file(s, name, "the codec's configuration", "mimi_config_name in config.json",
-                       file, err);
+    int rc = mo_source_open(&o->source, name, "the codec's configuration",
+                            "mimi_config_name in config.json", file, o->err);
     if (rc < 0) return rc;
-    return mo_mimi_config_parse(&out->mimi, (const char *)file->data, file->size, file->name, err);
+    return mo_mimi_config_parse(&out->mimi, (const char *)file->data, file->size, file->name,
+                                o->err);
 }
 
-static int open_text(const source *s, const char *name, mo_model_files *out, moshi_error *err) {
-    mo_file *file = &out->tokenizer;
-    int rc = open_file(s, name[0] ? name : DEFAULT_TOKENIZER, "the text tokenizer",
-                       name[0] ? "tokenizer_name in config.json"
-                               : "the usual name, as config.json has no tokenizer_name",
-                       file, err);
-    if (rc == 0) rc = mo_text_parse(&out->text, file->data, file->size, file->name, err);
-    out->has_text = rc == 0;
+static int open_text(opening *o) {
+    const wanted w = {MO_ROLE_TEXT, o->out->lm.tokenizer_name, "tokenizer_name", DEFAULT_TOKENIZER};
+    mo_file *file = &o->out->tokenizer;
+    int rc = open_role(o, &w, file);
+    if (rc == 0) rc = mo_text_parse(&o->out->text, file->data, file->size, file->name, o->err);
+    o->out->has_text = rc == 0;
     return rc;
 }
 
 /* The codec of a model whose config.json (read into out->lm) is a language model's. */
-static int open_models_mimi(const source *s, mo_model_files *out, moshi_error *err) {
-    const char *name = out->lm.mimi_name;
-    int rc = read_mimi_config(s, out->lm.mimi_config_name, out, err);
-    if (rc == 0)
-        rc = open_checkpoint(s, name[0] ? name : DEFAULT_MIMI, "the Mimi codec's weights",
-                             name[0] ? "mimi_name in config.json"
-                                     : "the usual name, as config.json has no mimi_name",
-                             &out->mimi_file, err);
-    out->has_mimi = rc == 0;
+static int open_models_mimi(opening *o) {
+    const wanted w = {MO_ROLE_MIMI, o->out->lm.mimi_name, "mimi_name", DEFAULT_MIMI};
+    const char *config = o->out->lm.mimi_config_name;
+    int rc = read_mimi_config(o, config);
+    if (rc == 0) rc = open_checkpoint(o, &w, &o->out->mimi_file);
+    if (rc == 0) rc = check_official(o, config);
+    o->out->has_mimi = rc == 0;
     return rc;
-}
-
-static bool holds_mimi(const mo_checkpoint *ck) {
-    return mo_checkpoint_find(ck, "encoder.model.0.conv.conv.weight") != NULL ||
-           mo_checkpoint_find(ck, "decoder.model.0.conv.conv.weight") != NULL;
 }
 
 static bool same_file_name(const char *a, const char *b) {
@@ -130,94 +153,108 @@ static bool same_file_name(const char *a, const char *b) {
     return strcmp(x ? x + 1 : a, y ? y + 1 : b) == 0;
 }
 
-/* `checkpoint` was named by the caller, who wants a codec only, and lies beside the config.json of
+/* A checkpoint was named by the caller, who wants a codec only, and lies beside the config.json of
  * a language model: it may be the codec's file or the language model's. */
-static int open_named_mimi(const source *s, const char *checkpoint, mo_model_files *out,
-                           moshi_error *err) {
-    int rc = open_checkpoint(s, checkpoint, "the codec's weights", "given by the caller",
-                             &out->mimi_file, err);
+static int open_named_mimi(opening *o) {
+    mo_model_files *out = o->out;
+    int rc = open_named(o, "the codec's weights", &out->mimi_file);
     if (rc < 0) return rc;
-    if (!holds_mimi(&out->mimi_file)) {
+    if (!mo_role_is_mimi(&out->mimi_file)) {
         mo_checkpoint_close(&out->mimi_file);
-        return open_models_mimi(s, out, err);
+        return open_models_mimi(o);
     }
     out->mimi_named = true;
-    bool named = out->lm.mimi_name[0] && same_file_name(out->lm.mimi_name, checkpoint);
-    rc = read_mimi_config(s, named ? out->lm.mimi_config_name : "", out, err);
+    bool named = out->lm.mimi_name[0] && same_file_name(out->lm.mimi_name, o->checkpoint);
+    const char *config = named ? out->lm.mimi_config_name : "";
+    rc = read_mimi_config(o, config);
+    if (rc == 0) rc = check_official(o, config);
     out->has_mimi = rc == 0;
     return rc;
 }
 
 /* ---- whole models -------------------------------------------------------------------------- */
 
-/* config.json is Mimi's own (`config`), or there is none beside a Mimi file (`config` NULL). */
-static int open_codec_only(const source *s, const char *checkpoint, const mo_file *config, int want,
-                           mo_model_files *out, moshi_error *err) {
-    if (want & (MO_WANT_LM | MO_WANT_TEXT))
-        return mo_fail(err, MOSHI_EMODEL,
-                       "%s: this is the configuration of a Mimi codec alone; wanted a language "
-                       "model's",
-                       config->name);
-    int rc = 0;
-    if (config) {
-        rc = mo_mimi_config_parse(&out->mimi, (const char *)config->data, config->size,
-                                  config->name, err);
-    } else {
-        mo_mimi_config_official(&out->mimi);
-    }
+/* There is no language model: config.json is Mimi's own (`config`), or there is none beside a Mimi
+ * file (`config` NULL). */
+static int open_codec_only(opening *o, const mo_file *config) {
+    mo_model_files *out = o->out;
+    const wanted w = {MO_ROLE_MIMI, "", NULL, DEFAULT_WEIGHTS};
+    out->codec_only = true;
+    if (!(o->want & MO_TOLERANT) && (o->want & (MO_WANT_LM | MO_WANT_TEXT)))
+        return config ? mo_fail(o->err, MOSHI_EMODEL,
+                                "%s: this is the configuration of a Mimi codec alone; wanted a "
+                                "language model's",
+                                config->name)
+                      : mo_fail(o->err, MOSHI_EMODEL,
+                                "%s: holds a Mimi codec alone; wanted a language model",
+                                o->checkpoint ? o->checkpoint : mo_source_place(&o->source));
+    int rc = config ? mo_mimi_config_parse(&out->mimi, (const char *)config->data, config->size,
+                                           config->name, o->err)
+                    : read_mimi_config(o, "");
     if (rc == 0)
-        rc = open_checkpoint(
-            s, checkpoint ? checkpoint : DEFAULT_WEIGHTS, "the Mimi codec's weights",
-            checkpoint ? "given by the caller" : "the usual name", &out->mimi_file, err);
-    out->has_mimi = out->codec_only = rc == 0;
+        rc = o->checkpoint ? open_named(o, mo_role_name(MO_ROLE_MIMI), &out->mimi_file)
+                           : open_checkpoint(o, &w, &out->mimi_file);
+    if (rc == 0 && !config) rc = check_official(o, "");
+    out->has_mimi = rc == 0;
     return rc;
 }
 
-/* config.json is a language model's. `checkpoint`, if not NULL, wins over moshi_name. */
-static int open_language_model(const source *s, const char *checkpoint, const mo_file *config,
-                               int want, mo_model_files *out, moshi_error *err) {
-    const char *text = (const char *)config->data;
-    int rc = want & MO_WANT_LM
-                 ? mo_lm_config_parse(&out->lm, text, config->size, config->name, err)
-                 : mo_lm_config_names(&out->lm, text, config->size, config->name, err);
+/* The language model's sizes and names: from its configuration, or from the preset its weights
+ * fit. */
+static int read_lm_config(opening *o, bool silent) {
+    mo_model_files *out = o->out;
+    const mo_file *config = &out->config;
+    if (!silent)
+        return mo_lm_config_parse(&out->lm, (const char *)config->data, config->size, config->name,
+                                  o->err);
+    const mo_lm_config named = out->lm;
+    int rc = mo_preset_find(&out->preset, &out->lm_file, named.model_type, o->err);
     if (rc < 0) return rc;
-    if (want & MO_WANT_LM) {
-        const char *name = out->lm.moshi_name;
-        rc = open_checkpoint(s,
-                             checkpoint ? checkpoint
-                             : name[0]  ? name
-                                        : DEFAULT_WEIGHTS,
-                             "the language model's weights",
-                             checkpoint ? "given by the caller"
-                             : name[0]  ? "moshi_name in config.json"
-                                        : "the usual name, as config.json has no moshi_name",
-                             &out->lm_file, err);
-        out->has_lm = rc == 0;
+    const char *text = out->preset->config;
+    rc = mo_lm_config_parse(&out->lm, text, strlen(text), out->preset->name, o->err);
+    memcpy(out->lm.moshi_name, named.moshi_name, sizeof named.moshi_name);
+    memcpy(out->lm.mimi_name, named.mimi_name, sizeof named.mimi_name);
+    memcpy(out->lm.tokenizer_name, named.tokenizer_name, sizeof named.tokenizer_name);
+    memcpy(out->lm.mimi_config_name, named.mimi_config_name, sizeof named.mimi_config_name);
+    mo_file_close(&out->config); /* what is in use from here on is the preset */
+    return rc < 0 ? rc
+                  : mo_file_borrow(&out->config, text, strlen(text), out->preset->name, o->err);
+}
+
+/* `silent`: no configuration gives sizes. The names of files are in out->lm already. */
+static int open_lm(opening *o, bool silent) {
+    mo_model_files *out = o->out;
+    const wanted w = {MO_ROLE_LM, out->lm.moshi_name, "moshi_name", DEFAULT_WEIGHTS};
+    moshi_error refused = {0};
+    int rc = silent ? 0 : read_lm_config(o, false);
+    if (rc < 0) {
+        /* Of two things wrong this one is told; but an inspection shows the weights all the same.
+         */
+        if (rc == MOSHI_ENOMEM || !(o->want & MO_TOLERANT)) return rc;
+        refused = *o->err;
+        rc = 0;
     }
-    out->file_named = checkpoint != NULL;
+    if (!o->lm_opened)
+        rc = o->checkpoint ? open_named(o, mo_role_name(MO_ROLE_LM), &out->lm_file)
+                           : open_checkpoint(o, &w, &out->lm_file);
+    if (rc == 0 && silent) rc = read_lm_config(o, true);
+    if (refused.code && rc != MOSHI_ENOMEM) rc = mo_fail(o->err, refused.code, "%s", refused.text);
+    out->has_lm = rc == 0;
+    return rc;
+}
+
+/* The parts asked for of a model whose config.json is a language model's, or that has none. */
+static int open_parts(opening *o, bool silent) {
+    mo_model_files *out = o->out;
+    int want = o->want & ~MO_TOLERANT, rc = 0;
+    out->file_named = o->checkpoint != NULL;
+    if (want & MO_WANT_LM) rc = settle(o, MO_WANT_LM, open_lm(o, silent));
     if (rc == 0 && want & MO_WANT_MIMI)
-        rc = checkpoint && want == MO_WANT_MIMI ? open_named_mimi(s, checkpoint, out, err)
-                                                : open_models_mimi(s, out, err);
-    if (rc == 0 && want & MO_WANT_TEXT) rc = open_text(s, out->lm.tokenizer_name, out, err);
+        rc = settle(o, MO_WANT_MIMI,
+                    o->checkpoint && want == MO_WANT_MIMI ? open_named_mimi(o)
+                                                          : open_models_mimi(o));
+    if (rc == 0 && want & MO_WANT_TEXT) rc = settle(o, MO_WANT_TEXT, open_text(o));
     return rc;
-}
-
-static int open_from(const source *s, const char *checkpoint, int want, mo_model_files *out,
-                     moshi_error *err) {
-    mo_file *config = &out->config;
-    if (checkpoint && want == MO_WANT_MIMI) {
-        int found = has_file(s, CONFIG, err);
-        if (found < 0) return found;
-        if (!found) return open_codec_only(s, checkpoint, NULL, want, out, err);
-    }
-    int rc = open_file(s, CONFIG, "the model's configuration",
-                       checkpoint ? "beside the checkpoint" : "a model's directory holds one",
-                       config, err);
-    if (rc < 0) return rc;
-    int is_mimi = mo_config_is_mimi((const char *)config->data, config->size);
-    if (is_mimi < 0) return mo_fail(err, is_mimi, "%s: out of memory", config->name);
-    if (is_mimi) return open_codec_only(s, checkpoint, config, want, out, err);
-    return open_language_model(s, checkpoint, config, want, out, err);
 }
 
 /* ---- one file that is a whole model ---------------------------------------------------------- */
@@ -238,72 +275,142 @@ static int borrow_value(const mo_checkpoint *ck, const char *key, mo_file *out, 
     return rc;
 }
 
-/* Parts of a checkpoint that carries its configuration, in out->lm_file. */
-static int open_carried(int want, mo_model_files *out, moshi_error *err) {
-    mo_checkpoint *ck = &out->lm_file;
-    int rc = borrow_value(ck, MO_KEY_CONFIG, &out->config, err);
-    if (rc == 0) rc = borrow_value(ck, MO_KEY_MIMI_CONFIG, &out->mimi_config, err);
-    if (rc == 0) rc = borrow_value(ck, MO_KEY_TOKENIZER, &out->tokenizer, err);
-    if (rc == 0) rc = mo_checkpoint_split(ck, MO_MIMI_PREFIX, &out->mimi_file, err);
-    if (rc < 0) return rc;
-    const mo_file *c = &out->config, *m = &out->mimi_config, *t = &out->tokenizer;
-    if (want & MO_WANT_LM) {
-        rc = mo_lm_config_parse(&out->lm, (const char *)c->data, c->size, c->name, err);
-        out->has_lm = rc == 0;
-    }
-    if (rc == 0 && want & MO_WANT_MIMI) {
-        if (out->mimi_file.n_tensors == 0)
-            return mo_fail(err, MOSHI_EMODEL,
-                           "%s: wanted the codec's tensors ('%s...'), found none", ck->file.name,
-                           MO_MIMI_PREFIX);
-        mo_mimi_config_official(&out->mimi);
-        if (m->data)
-            rc = mo_mimi_config_parse(&out->mimi, (const char *)m->data, m->size, m->name, err);
-        out->has_mimi = rc == 0;
-    }
-    if (rc == 0 && want & MO_WANT_TEXT) {
-        if (!t->data)
-            return mo_fail(err, MOSHI_EMODEL, "%s: wanted the text tokenizer in '%s', found none",
-                           ck->file.name, MO_KEY_TOKENIZER);
-        rc = mo_text_parse(&out->text, t->data, t->size, t->name, err);
-        out->has_text = rc == 0;
-    }
+static int read_carried_mimi(opening *o) {
+    mo_model_files *out = o->out;
+    const mo_file *m = &out->mimi_config;
+    if (out->mimi_file.n_tensors == 0)
+        return mo_fail(o->err, MOSHI_EMODEL, "%s: wanted the codec's tensors ('%s...'), found none",
+                       out->lm_file.file.name, MO_MIMI_PREFIX);
+    mo_mimi_config_official(&out->mimi);
+    int rc = m->data
+                 ? mo_mimi_config_parse(&out->mimi, (const char *)m->data, m->size, m->name, o->err)
+                 : check_official(o, "");
+    out->has_mimi = rc == 0;
     return rc;
 }
 
-/* 1 when `path` is such a file (then *out holds it, opened or failed in *rc), else 0. */
-static int try_carried(const char *path, int want, mo_model_files *out, int *rc, moshi_error *err) {
+static int read_carried_text(opening *o) {
+    mo_model_files *out = o->out;
+    const mo_file *t = &out->tokenizer;
+    if (!t->data)
+        return mo_fail(o->err, MOSHI_EMODEL, "%s: wanted the text tokenizer in '%s', found none",
+                       out->lm_file.file.name, MO_KEY_TOKENIZER);
+    int rc = mo_text_parse(&out->text, t->data, t->size, t->name, o->err);
+    out->has_text = rc == 0;
+    return rc;
+}
+
+/* Parts of a checkpoint that carries its configuration, in out->lm_file. */
+static int open_carried(opening *o) {
+    mo_model_files *out = o->out;
+    mo_checkpoint *ck = &out->lm_file;
+    int rc = borrow_value(ck, MO_KEY_CONFIG, &out->config, o->err);
+    if (rc == 0) rc = borrow_value(ck, MO_KEY_MIMI_CONFIG, &out->mimi_config, o->err);
+    if (rc == 0) rc = borrow_value(ck, MO_KEY_TOKENIZER, &out->tokenizer, o->err);
+    if (rc == 0) rc = mo_checkpoint_split(ck, MO_MIMI_PREFIX, &out->mimi_file, o->err);
+    if (rc == 0 && o->want & MO_WANT_LM) {
+        rc = read_lm_config(o, false);
+        out->has_lm = rc == 0;
+        rc = settle(o, MO_WANT_LM, rc);
+    }
+    if (rc == 0 && o->want & MO_WANT_MIMI) rc = settle(o, MO_WANT_MIMI, read_carried_mimi(o));
+    if (rc == 0 && o->want & MO_WANT_TEXT) rc = settle(o, MO_WANT_TEXT, read_carried_text(o));
+    return rc;
+}
+
+static bool carries_config(const mo_checkpoint *ck) {
+    return mo_gguf_find(ck, MO_KEY_CONFIG) != NULL;
+}
+
+/* 1 when the file named by the caller is such a file (then *rc tells how it went), else 0. */
+static int try_carried(opening *o, const char *path, int *rc) {
     mo_file file;
-    moshi_error ignored;
-    if (mo_file_map(&file, path, path, &ignored) < 0) return 0;
+    mo_checkpoint *ck = &o->out->lm_file;
+    if (mo_file_map(&file, path, path, NULL) < 0) return 0;
     bool gguf = file.size >= 4 && memcmp(file.data, "GGUF", 4) == 0;
     if (!gguf) {
         mo_file_close(&file);
         return 0;
     }
-    *rc = mo_checkpoint_open(&out->lm_file, &file, err);
+    *rc = mo_checkpoint_open(ck, &file, o->err);
     if (*rc < 0) return 1;
-    if (!mo_gguf_find(&out->lm_file, MO_KEY_CONFIG)) {
-        mo_checkpoint_close(&out->lm_file);
+    if (!carries_config(ck)) {
+        mo_checkpoint_close(ck);
         return 0;
     }
-    *rc = open_carried(want, out, err);
+    *rc = open_carried(o);
     return 1;
 }
 
+/* ---- without config.json --------------------------------------------------------------------- */
+
+/* The checkpoint named by the caller decides what this is. */
+static int open_named_alone(opening *o) {
+    mo_checkpoint *ck = &o->out->lm_file;
+    int rc = open_named(o, "a model's weights", ck);
+    if (rc < 0) return rc;
+    o->lm_opened = true;
+    if (mo_role_is_lm(ck)) return open_parts(o, true);
+    bool mimi = mo_role_is_mimi(ck);
+    if (!mimi) {
+        const char *guess = mo_checkpoint_guess(ck);
+        return mo_fail(o->err, MOSHI_EMODEL,
+                       "%s: wanted the weights of a language model or of a Mimi codec, found "
+                       "tensors of neither (the first is '%.100s')%s%s",
+                       ck->file.name, ck->n_tensors ? ck->tensors[0].name : "", *guess ? "; " : "",
+                       guess);
+    }
+    mo_checkpoint_close(ck);
+    return open_codec_only(o, NULL);
+}
+
+/* What lies in the directory decides. */
+static int open_found(opening *o) {
+    int rc = look_around(o);
+    if (rc < 0) return rc;
+    int *n = o->roles.n;
+    bool only_codec = (o->want & ~MO_TOLERANT) == MO_WANT_MIMI && n[MO_ROLE_MIMI];
+    if (only_codec || (n[MO_ROLE_LM] == 0 && n[MO_ROLE_MIMI])) return open_codec_only(o, NULL);
+    const wanted w = {.role = MO_ROLE_LM, .given = ""};
+    rc = open_checkpoint(o, &w, &o->out->lm_file);
+    if (rc < 0) return rc;
+    o->lm_opened = true;
+    return carries_config(&o->out->lm_file) ? open_carried(o) : open_parts(o, true);
+}
+
+static int open_from(opening *o) {
+    mo_file *config = &o->out->config;
+    mo_config_kind kind;
+    int found = mo_source_has(&o->source, CONFIG, o->err);
+    if (found < 0) return found;
+    if (!found) return o->checkpoint ? open_named_alone(o) : open_found(o);
+    o->configured = true;
+    int rc = mo_source_open(&o->source, CONFIG, "the model's configuration", "it lies there",
+                            config, o->err);
+    if (rc < 0) return rc;
+    const char *text = (const char *)config->data;
+    rc = mo_config_kind_of(&kind, text, config->size);
+    if (rc < 0) return mo_fail(o->err, rc, "%s: out of memory", config->name);
+    if (kind == MO_CONFIG_MIMI) return open_codec_only(o, config);
+    rc = mo_lm_config_names(&o->out->lm, text, config->size, config->name, o->err);
+    return rc < 0 ? rc : open_parts(o, kind == MO_CONFIG_SILENT);
+}
+
+/* ---- entry ----------------------------------------------------------------------------------- */
+
 /* Split "dir/file" and open; `path` is known to be there. */
-static int open_path(const char *path, bool is_dir, int want, mo_model_files *out,
-                     moshi_error *err) {
-    source s = {.dir = path};
-    if (is_dir) return open_from(&s, NULL, want, out, err);
+static int open_path(opening *o, const char *path, bool is_dir) {
+    o->source.dir = path;
+    if (is_dir) return open_from(o);
     int carried;
-    if (try_carried(path, want, out, &carried, err)) return carried;
+    if (try_carried(o, path, &carried)) return carried;
     char *dir = mo_format("%s", path);
-    if (!dir) return mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", path);
+    if (!dir) return mo_fail(o->err, MOSHI_ENOMEM, "%s: out of memory", path);
     char *slash = strrchr(dir, '/');
     if (slash) slash[1] = 0;
-    s.dir = slash ? dir : "";
-    int rc = open_from(&s, slash ? path + (slash + 1 - dir) : path, want, out, err);
+    o->source.dir = slash ? dir : "";
+    o->checkpoint = slash ? path + (slash + 1 - dir) : path;
+    int rc = open_from(o);
     free(dir);
     return rc;
 }
@@ -315,25 +422,41 @@ static int check_blobs(const moshi_blob *blobs, size_t n, moshi_error *err) {
     return 0;
 }
 
-int mo_model_files_open(mo_model_files *out, const char *path, const moshi_blob *blobs,
-                        size_t n_blobs, int want, moshi_error *err) {
+/* In a tolerant opening: is there anything? The first part that is not says why not. */
+static int check_something(opening *o) {
+    const mo_model_files *out = o->out;
+    if (!(o->want & MO_TOLERANT) || out->lm_file.tensors || out->has_mimi) return 0;
+    const moshi_error *why = &out->why[out->codec_only ? 1 : 0];
+    return mo_fail(o->err, why->code, "%s", why->text);
+}
+
+int mo_model_files_open(mo_model_files *out, const mo_model_place *place, int want,
+                        moshi_error *err) {
+    moshi_error unseen = {0};
+    opening o = {.want = want, .out = out, .err = err ? err : &unseen};
+    const char *path = place->path;
     memset(out, 0, sizeof *out);
-    if ((path != NULL) == (blobs != NULL && n_blobs > 0))
+    if ((path != NULL) == (place->blobs != NULL && place->n_blobs > 0))
         return mo_fail(err, MOSHI_EINVAL, "wanted either the path of a model or blobs, found %s",
                        path ? "both" : "neither");
     int rc;
+    o.source.finder = place->finder;
     if (path) {
         struct stat st;
         if (stat(path, &st) != 0)
             return mo_fail(err, MOSHI_EMODEL,
                            "%s: wanted a model directory or a checkpoint file, found: %s", path,
                            strerror(errno));
-        rc = open_path(path, S_ISDIR(st.st_mode), want, out, err);
+        rc = open_path(&o, path, S_ISDIR(st.st_mode));
     } else {
-        source s = {.dir = "", .blobs = blobs, .n_blobs = n_blobs};
-        rc = check_blobs(blobs, n_blobs, err);
-        if (rc == 0) rc = open_from(&s, NULL, want, out, err);
+        o.source.dir = "";
+        o.source.blobs = place->blobs;
+        o.source.n_blobs = place->n_blobs;
+        rc = check_blobs(place->blobs, place->n_blobs, err);
+        if (rc == 0) rc = open_from(&o);
     }
+    if (rc == 0) rc = check_something(&o);
+    mo_roles_free(&o.roles);
     if (rc < 0) mo_model_files_close(out);
     return rc;
 }
@@ -341,40 +464,58 @@ int mo_model_files_open(mo_model_files *out, const char *path, const moshi_blob 
 /* ---- what a model consists of ---------------------------------------------------------------- */
 
 /* The names that config.json gives, as far as it can be read: a damaged model has files too. */
-static int read_names(const source *s, mo_lm_config *out) {
+static int read_names(const mo_source *s, mo_lm_config *out, moshi_error *err) {
     mo_file file;
+    moshi_error unseen = {0};
     memset(out, 0, sizeof *out);
-    char *path = full_path(s, CONFIG);
-    if (!path) return MOSHI_ENOMEM;
-    int rc = mo_file_map(&file, path, path, NULL);
-    free(path);
-    if (rc < 0) return rc == MOSHI_ENOMEM ? rc : 0;
-    rc = mo_lm_config_names(out, (const char *)file.data, file.size, file.name, NULL);
-    mo_file_close(&file);
-    return rc == MOSHI_ENOMEM ? rc : 0;
+    int rc = mo_source_open(s, CONFIG, "", "", &file, &unseen);
+    if (rc == 0) {
+        rc = mo_lm_config_names(out, (const char *)file.data, file.size, file.name, &unseen);
+        mo_file_close(&file);
+    }
+    return rc == MOSHI_ENOMEM ? mo_fail(err, rc, "%s: out of memory", CONFIG) : 0;
 }
 
-/* Refuse when `name` is the file of `st`, which the caller calls `path`. */
-static int refuse_same(const source *s, const char *name, const struct stat *st, const char *path,
-                       moshi_error *err) {
+/* Where moshi_check_output() may not write. */
+typedef struct output {
+    const char *path; /* as the caller calls it */
+    struct stat st;
+} output;
+
+/* Refuse when `name` is the file of `to`. */
+static int refuse_same(const mo_source *s, const char *name, const output *to, moshi_error *err) {
     struct stat its;
-    char *full = full_path(s, name);
-    if (!full) return mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", name);
+    char *full;
+    int found = mo_source_find(s, name, &full, err);
+    if (found <= 0) return found;
     int rc = 0;
-    if (stat(full, &its) == 0 && its.st_dev == st->st_dev && its.st_ino == st->st_ino)
+    if (stat(full, &its) == 0 && its.st_dev == to->st.st_dev && its.st_ino == to->st.st_ino)
         rc = mo_fail(err, MOSHI_EINVAL,
                      "%s: cannot be the output: it is %s, a file of the model; wanted another name",
-                     path, full);
+                     to->path, full);
     free(full);
     return rc;
 }
 
+/* Files that no configuration names and that are told by their content. */
+static int check_roles(const mo_source *s, const output *to, moshi_error *err) {
+    mo_roles roles;
+    moshi_error unseen = {0};
+    int rc = mo_roles_find(&roles, s, &unseen);
+    if (rc < 0) return rc == MOSHI_ENOMEM ? mo_fail(err, rc, "%s", unseen.text) : 0;
+    for (int r = MO_ROLE_LM; rc == 0 && r < MO_ROLE_COUNT; r++)
+        if (roles.names[r]) rc = refuse_same(s, roles.names[r], to, err);
+    mo_roles_free(&roles);
+    return rc;
+}
+
 /* `checkpoint` NULL: the model is the directory. */
-static int check_names(const source *s, const char *checkpoint, const struct stat *st,
-                       const char *path, moshi_error *err) {
+static int check_names(const mo_source *s, const char *checkpoint, const output *to,
+                       moshi_error *err) {
     mo_lm_config c;
-    int rc = read_names(s, &c);
-    if (rc < 0) return mo_fail(err, rc, "%s: out of memory", CONFIG);
+    int rc = read_names(s, &c, err);
+    if (rc < 0) return rc;
+    bool all = c.moshi_name[0] && c.mimi_name[0] && c.tokenizer_name[0];
     const char *names[] = {checkpoint ? checkpoint : CONFIG,
                            CONFIG,
                            c.moshi_name[0] ? c.moshi_name : DEFAULT_WEIGHTS,
@@ -382,24 +523,25 @@ static int check_names(const source *s, const char *checkpoint, const struct sta
                            c.mimi_config_name[0] ? c.mimi_config_name : CONFIG,
                            c.tokenizer_name[0] ? c.tokenizer_name : DEFAULT_TOKENIZER};
     for (size_t i = 0; rc == 0 && i < sizeof names / sizeof *names; i++)
-        rc = refuse_same(s, names[i], st, path, err);
-    return rc;
+        rc = refuse_same(s, names[i], to, err);
+    return rc == 0 && !all ? check_roles(s, to, err) : rc;
 }
 
 int moshi_check_output(const char *path, const char *model, moshi_error *err) {
-    struct stat st, model_st;
+    struct stat model_st;
+    output to = {.path = path};
     if (err) *err = (moshi_error){0};
     if (!path || !model)
         return mo_fail(err, MOSHI_EINVAL, "moshi_check_output: wanted a path and a model");
-    if (stat(path, &st) != 0 || stat(model, &model_st) != 0) return 0;
-    source s = {.dir = model};
-    if (S_ISDIR(model_st.st_mode)) return check_names(&s, NULL, &st, path, err);
+    if (stat(path, &to.st) != 0 || stat(model, &model_st) != 0) return 0;
+    mo_source s = {.dir = model};
+    if (S_ISDIR(model_st.st_mode)) return check_names(&s, NULL, &to, err);
     char *dir = mo_format("%s", model);
     if (!dir) return mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", model);
     char *slash = strrchr(dir, '/');
     if (slash) slash[1] = 0;
     s.dir = slash ? dir : "";
-    int rc = check_names(&s, slash ? model + (slash + 1 - dir) : model, &st, path, err);
+    int rc = check_names(&s, slash ? model + (slash + 1 - dir) : model, &to, err);
     free(dir);
     return rc;
 }

@@ -164,7 +164,8 @@ int moshi_inspect(moshi_model_info **out, const char *path, const moshi_blob *bl
     int rc = MOSHI_EMODEL;
     size_t i = 0;
     for (; i < sizeof wants / sizeof *wants; i++) {
-        rc = mo_model_files_open(&in->files, path, blobs, n_blobs, wants[i], i ? &last : &first);
+        const mo_model_place place = {path, blobs, n_blobs, {0}};
+        rc = mo_model_files_open(&in->files, &place, wants[i], i ? &last : &first);
         if (rc == 0 && names_codec(&in->files)) {
             mo_model_files_close(&in->files);
             rc = MOSHI_EMODEL;

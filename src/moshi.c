@@ -160,7 +160,8 @@ static int engine_open(moshi_engine *e, const moshi_engine_options *o, moshi_err
     int want = MO_WANT_LM;
     if (!(o->flags & MOSHI_NO_CODEC)) want |= MO_WANT_MIMI | MO_WANT_TEXT;
     mo_model_files files;
-    rc = mo_model_files_open(&files, o->model, o->blobs, o->n_blobs, want, err);
+    const mo_model_place place = {o->model, o->blobs, o->n_blobs, o->finder};
+    rc = mo_model_files_open(&files, &place, want, err);
     if (rc < 0) return rc;
     const mo_backend_options bo = {.threads = o->threads, .nth = device.nth};
     mo_crumb_drop(o->breadcrumb, "device", 0, 0);

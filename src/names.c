@@ -42,12 +42,14 @@ static const name_rule rules[] = {
     {"depformer.layers.#.gating.#.linear_out.weight", SLICE_LAYER("gating.linear_out.weight")},
 };
 
+mo_name_scheme mo_names_scheme(const mo_checkpoint *ck) {
+    if (mo_checkpoint_find(ck, "audio_embs.0.weight")) return MO_NAMES_MLX;
+    if (mo_checkpoint_find(ck, "depformer.0.linear_in.weight")) return MO_NAMES_CANDLE;
+    return MO_NAMES_PYTORCH;
+}
+
 mo_names mo_names_detect(const mo_checkpoint *ck, const mo_lm_config *cfg) {
-    mo_names n = {.scheme = MO_NAMES_PYTORCH, .dep_q = cfg->dep_q};
-    if (mo_checkpoint_find(ck, "audio_embs.0.weight"))
-        n.scheme = MO_NAMES_MLX;
-    else if (mo_checkpoint_find(ck, "depformer.0.linear_in.weight"))
-        n.scheme = MO_NAMES_CANDLE;
+    mo_names n = {.scheme = mo_names_scheme(ck), .dep_q = cfg->dep_q};
     for (int k = cfg->dep_q - 1; k >= 0; k--) {
         n.schedule[k] = cfg->dep_schedule[k];
         n.owner[cfg->dep_schedule[k]] = k;

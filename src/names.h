@@ -21,7 +21,9 @@ typedef struct mo_names {
 
 enum { MO_TENSOR_NAME_BYTES = 256 };
 
-/* Tell the scheme from the names in a language model's checkpoint. */
+/* Tell the scheme from the names in a language model's checkpoint. Without a depth transformer
+ * candle's names are PyTorch's. */
+mo_name_scheme mo_names_scheme(const mo_checkpoint *ck);
 mo_names mo_names_detect(const mo_checkpoint *ck, const mo_lm_config *cfg);
 /* What the file calls the tensor PyTorch calls `name`; names that are the same everywhere, or that
  * the scheme does not know, come back as they are. */

@@ -487,13 +487,24 @@ static void test_mimi_refusals(void) {
     }
 }
 
+static mo_config_kind kind_of(const char *text) {
+    mo_config_kind kind = MO_CONFIG_SILENT;
+    CHECK(mo_config_kind_of(&kind, text, strlen(text)) == 0, "%s", text);
+    return kind;
+}
+
 static void test_kinds(void) {
-    CHECK(mo_config_is_mimi("{\"seanet\":{}}", 13) == 1, "a codec");
-    CHECK(mo_config_is_mimi("{\"dim\":1}", 9) == 0, "a language model");
-    CHECK(mo_config_is_mimi("{\"a\":{\"seanet\":1}}", 18) == 0, "only the outermost keys count");
-    CHECK(mo_config_is_mimi("[\"seanet\"]", 10) == 0 && mo_config_is_mimi("", 0) == 0 &&
-              mo_config_is_mimi("{", 1) == 0,
-          "neither");
+    CHECK(kind_of("{\"seanet\":{}}") == MO_CONFIG_MIMI, "a codec");
+    CHECK(kind_of("{\"dim\":1}") == MO_CONFIG_LM, "a language model");
+    CHECK(kind_of("{\"a\":{\"seanet\":1}, \"n_q\": 3}") == MO_CONFIG_LM,
+          "only the outermost keys count");
+    CHECK(kind_of("{}") == MO_CONFIG_SILENT &&
+              kind_of("{\"model_type\": \"personaplex\", \"version\": \"7b-v1\"}") ==
+                  MO_CONFIG_SILENT,
+          "no sizes");
+    CHECK(kind_of("[\"seanet\"]") == MO_CONFIG_LM && kind_of("") == MO_CONFIG_LM &&
+              kind_of("{") == MO_CONFIG_LM,
+          "what only the parser can refuse");
     mo_lm_config c;
     moshi_error err = {0};
     static const char text[] =
@@ -522,9 +533,10 @@ static void test_memory(void) {
         CHECK(rc == 0, "parses once nothing fails");
     }
     alloc_fail_at(1, false);
-    int is = mo_config_is_mimi("{\"seanet\":{}}", 13);
+    mo_config_kind kind;
+    int rc = mo_config_kind_of(&kind, "{\"seanet\":{}}", 13);
     alloc_fail_at(0, false);
-    CHECK(is == MOSHI_ENOMEM, "no memory is no answer: %d", is);
+    CHECK(rc == MOSHI_ENOMEM, "no memory is no answer: %d", rc);
 }
 
 /* ---- recorded models ----------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
 #include "check.h"
 #include "files.h"
 #include "make_model.h"
+#include "sparse.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -46,10 +47,16 @@ static void write_config(const char *name, const char *from, const char *to) {
     model_free(&copy);
 }
 
+static int open_files(mo_model_files *f, const char *path, const moshi_blob *blobs, size_t n,
+                      int want, moshi_error *err) {
+    const mo_model_place place = {path, blobs, n, {0}};
+    return mo_model_files_open(f, &place, want, err);
+}
+
 static void expect_open(const char *path, int want, size_t lm, size_t mimi, int text) {
     mo_model_files f;
     moshi_error err = {0};
-    int rc = mo_model_files_open(&f, path, NULL, 0, want, &err);
+    int rc = open_files(&f, path, NULL, 0, want, &err);
     if (!CHECK(rc == 0, "%s: %d %s", path, rc, err.text)) return;
     CHECK(f.has_lm == (lm != 0) && f.has_mimi == (mimi != 0) && f.has_text == (text != 0),
           "%s: what is there", path);
@@ -67,7 +74,7 @@ static void expect_error(const char *path, int want, int code, const char *a, co
                          const char *c) {
     mo_model_files f;
     moshi_error err = {0};
-    int rc = mo_model_files_open(&f, path, NULL, 0, want, &err);
+    int rc = open_files(&f, path, NULL, 0, want, &err);
     CHECK(rc == code && err.code == rc && strstr(err.text, a) && strstr(err.text, b) &&
               strstr(err.text, c),
           "%s: wanted \"%s\", \"%s\", \"%s\" in: %d %s", path ? path : "NULL", a, b, c, rc,
@@ -113,10 +120,18 @@ static void test_names(void) {
     expect_error(at("n"), ALL, MOSHI_EMODEL, at("n/model.safetensors"), "no such file",
                  "moshi_name in config.json");
     write_config("n/config.json", "\"moshi_name\"", "\"their_name\"");
+    expect_open(at("n"), MO_WANT_LM, lm_tensors, 0, 0); /* the only one there */
+    write_blob("n/third.safetensors", MADE_LM);
+    expect_error(at("n"), MO_WANT_LM, MOSHI_EMODEL, "language model",
+                 "found 2: other.safetensors, third.safetensors", "config.json");
+    write_blob("n/model.safetensors", MADE_LM); /* the usual name wins */
+    expect_open(at("n"), MO_WANT_LM, lm_tensors, 0, 0);
+    unlink(at("n/other.safetensors"));
+    unlink(at("n/third.safetensors"));
+    unlink(at("n/model.safetensors"));
     expect_error(at("n"), MO_WANT_LM, MOSHI_EMODEL, "n/model.safetensors: no such file",
                  "no moshi_name", "language model");
     write_blob("n/model.safetensors", MADE_LM);
-    expect_open(at("n"), MO_WANT_LM, lm_tensors, 0, 0);
     write_config("n/config.json", "\"mimi_name\"", "\"their_name\"");
     expect_error(at("n"), MO_WANT_MIMI, MOSHI_EMODEL,
                  "n/tokenizer-e351c8d8-checkpoint125.safetensors", "no mimi_name", "Mimi");
@@ -124,6 +139,8 @@ static void test_names(void) {
     expect_open(at("n"), ALL, lm_tensors, mimi_tensors, pieces);
     write_blob("n/mimi.safetensors", MADE_MIMI);
     write_config("n/config.json", "\"tokenizer_name\"", "\"their_name\"");
+    expect_open(at("n"), ALL, lm_tensors, mimi_tensors, pieces);
+    unlink(at("n/text.model"));
     expect_error(at("n"), ALL, MOSHI_EMODEL, "n/tokenizer_spm_32k_3.model", "no tokenizer_name",
                  "tokenizer");
     write_config("n/config.json", "\"mimi_config.json\"", "\"nowhere.json\"");
@@ -132,12 +149,8 @@ static void test_names(void) {
 
     /* Without mimi_config_name the codec has the official sizes. */
     write_config("n/config.json", "\"mimi_config_name\"", "\"their_config_name\"");
-    mo_model_files f;
-    moshi_error err = {0};
-    if (CHECK(mo_model_files_open(&f, at("n"), NULL, 0, MO_WANT_MIMI, &err) == 0, "%s", err.text)) {
-        CHECK(f.mimi.dimension == 512 && f.mimi.codebooks == 32, "official sizes");
-        mo_model_files_close(&f);
-    }
+    expect_error(at("n"), MO_WANT_MIMI, MOSHI_EMODEL, "channels, the published codec 64",
+                 "needs its configuration", "mimi_config_name");
 }
 
 static void test_codec_only(void) {
@@ -155,16 +168,20 @@ static void test_codec_only(void) {
     write_blob("f/published.safetensors", MADE_MIMI);
     mo_model_files f;
     moshi_error err = {0};
-    if (CHECK(mo_model_files_open(&f, at("f/published.safetensors"), NULL, 0, MO_WANT_MIMI, &err) ==
-                  0,
-              "%s", err.text)) {
-        CHECK(f.mimi.dimension == 512 && f.mimi_file.n_tensors == mimi_tensors, "official sizes");
-        mo_model_files_close(&f);
+    mo_mimi_config official;
+    mo_mimi_config_official(&official);
+    expect_error(at("f"), MO_WANT_MIMI, MOSHI_EMODEL, "f/published.safetensors",
+                 "the published codec 64", "mimi_config_name");
+    sparse_mimi(at("f/published.safetensors"), &official);
+    for (int i = 0; i < 2; i++) {
+        const char *path = at(i ? "f" : "f/published.safetensors");
+        if (CHECK(open_files(&f, path, NULL, 0, MO_WANT_MIMI, &err) == 0, "%s", err.text)) {
+            CHECK(f.mimi.dimension == 512 && f.mimi_file.n_tensors == 318 && f.codec_only,
+                  "official sizes");
+            mo_model_files_close(&f);
+        }
+        expect_error(path, ALL, MOSHI_EMODEL, "a Mimi codec alone", "wanted a language model", "");
     }
-    expect_error(at("f/published.safetensors"), ALL, MOSHI_EMODEL, "f/config.json: no such file",
-                 "beside the checkpoint", "configuration");
-    expect_error(at("f"), MO_WANT_MIMI, MOSHI_EMODEL, "f/config.json: no such file",
-                 "configuration", "");
 }
 
 static void test_wrong(void) {
@@ -175,7 +192,7 @@ static void test_wrong(void) {
     expect_error(at("m/config.json/x"), ALL, MOSHI_EMODEL, "config.json/x",
                  "wanted a model directory", "Not a directory");
     expect_error(NULL, ALL, MOSHI_EINVAL, "path", "blobs", "neither");
-    CHECK(mo_model_files_open(&f, at("m"), model.blobs, MADE_BLOBS, ALL, &err) == MOSHI_EINVAL &&
+    CHECK(open_files(&f, at("m"), model.blobs, MADE_BLOBS, ALL, &err) == MOSHI_EINVAL &&
               strstr(err.text, "both"),
           "%s", err.text);
 
@@ -196,7 +213,8 @@ static void test_wrong(void) {
     write_blob("w/config.json", MADE_CONFIG);
     expect_error(at("w"), ALL, MOSHI_EMODEL, "w/model.safetensors", "found a directory", "");
     unlink(at("w/config.json"));
-    expect_error(at("w"), ALL, MOSHI_EMODEL, "w/config.json: no such file", "configuration", "");
+    expect_error(at("w"), ALL, MOSHI_EMODEL, at("w"),
+                 "no file in it holds the language model's weights", "no config.json");
 }
 
 static void test_blobs(void) {
@@ -209,25 +227,25 @@ static void test_blobs(void) {
         snprintf(names[i], sizeof names[i], "./%s", model.blobs[i].name);
         if (i % 2) blobs[i].name = names[i];
     }
-    if (CHECK(mo_model_files_open(&f, NULL, blobs, MADE_BLOBS, ALL, &err) == 0, "%s", err.text)) {
+    if (CHECK(open_files(&f, NULL, blobs, MADE_BLOBS, ALL, &err) == 0, "%s", err.text)) {
         CHECK(f.lm_file.n_tensors == lm_tensors && f.mimi_file.n_tensors == mimi_tensors &&
                   f.text.n == pieces,
               "all of it");
         CHECK(f.lm_file.file.data == blobs[MADE_LM].data, "borrowed, not copied");
         mo_model_files_close(&f);
     }
-    CHECK(mo_model_files_open(&f, NULL, blobs, MADE_TEXT, ALL, &err) == MOSHI_EMODEL &&
+    CHECK(open_files(&f, NULL, blobs, MADE_TEXT, ALL, &err) == MOSHI_EMODEL &&
               strstr(err.text, "text.model: no such file among the blobs"),
           "%s", err.text);
-    CHECK(mo_model_files_open(&f, NULL, blobs + 1, 4, ALL, &err) == MOSHI_EMODEL &&
-              strstr(err.text, "config.json: no such file among the blobs"),
+    CHECK(open_files(&f, NULL, blobs + 1, 4, ALL, &err) == MOSHI_EMODEL &&
+              strstr(err.text, "no config.json gives the model's sizes"),
           "%s", err.text);
     blobs[2].name = NULL;
-    CHECK(mo_model_files_open(&f, NULL, blobs, MADE_BLOBS, ALL, &err) == MOSHI_EINVAL &&
+    CHECK(open_files(&f, NULL, blobs, MADE_BLOBS, ALL, &err) == MOSHI_EINVAL &&
               strstr(err.text, "blob 2"),
           "%s", err.text);
     blobs[2] = (moshi_blob){"x", NULL, 5};
-    CHECK(mo_model_files_open(&f, NULL, blobs, MADE_BLOBS, ALL, &err) == MOSHI_EINVAL &&
+    CHECK(open_files(&f, NULL, blobs, MADE_BLOBS, ALL, &err) == MOSHI_EINVAL &&
               strstr(err.text, "blob 2"),
           "%s", err.text);
 }
@@ -244,7 +262,7 @@ static void test_memory(void) {
             mo_model_files f;
             moshi_error err = {0};
             alloc_fail_at(n, sticky);
-            rc = mo_model_files_open(&f, at("m"), NULL, 0, ALL, &err);
+            rc = open_files(&f, at("m"), NULL, 0, ALL, &err);
             alloc_fail_at(0, false);
             CHECK(rc == 0 || rc == MOSHI_ENOMEM, "allocation %ld fails: %d %s", n, rc, err.text);
             if (rc == 0) mo_model_files_close(&f);
@@ -319,8 +337,7 @@ int main(void) {
     if (!CHECK(mkdtemp(top) != NULL, "temporary directory")) return check_done("test_files");
     mo_model_files f;
     moshi_error err = {0};
-    if (CHECK(mo_model_files_open(&f, NULL, model.blobs, MADE_BLOBS, ALL, &err) == 0, "%s",
-              err.text)) {
+    if (CHECK(open_files(&f, NULL, model.blobs, MADE_BLOBS, ALL, &err) == 0, "%s", err.text)) {
         lm_tensors = f.lm_file.n_tensors;
         mimi_tensors = f.mimi_file.n_tensors;
         pieces = f.text.n;

@@ -223,6 +223,23 @@ static void test_cache(void) {
           "%s", err.text);
     CHECK(hub_find(&found, &id, &err) == EXIT_OK && found && strstr(found, commit), "found");
     free(found);
+    hub_lookup l = {0};
+    const char *path = hub_look_up(&l, "hf://org/name/sub/dir/file");
+    CHECK(path && file_is(path, "content") && !l.missing[0], "a file by its hf:// name");
+    CHECK(!hub_look_up(&l, "hf://org/name/absent@1") && !strcmp(l.missing, "org/name absent@1"),
+          "a file that is not there: %s", l.missing);
+    static const char *const odd[] = {"hf://",
+                                      "hf://org",
+                                      "hf://org/name",
+                                      "hf://org/name/",
+                                      "hf://org/name/../file",
+                                      "hf://../x/file",
+                                      "file",
+                                      "hf://org/name@v1/file",
+                                      "hf:///name/file"};
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
+        CHECK(!hub_look_up(&l, odd[i]), "%s is found", odd[i]);
+    hub_lookup_free(&l);
     hub_parse(&id, "org/name@refs/pr/1");
     CHECK(hub_find(&found, &id, &err) == EXIT_OK && found, "found by a revision with slashes");
     free(found);

@@ -3,6 +3,7 @@
 #include "check.h"
 #include "drive.h"
 #include "make_model.h"
+#include "presets.h"
 #include "sparse.h"
 
 #include <stdlib.h>
@@ -162,16 +163,13 @@ static void big_plan(void) {
     const uint64_t rings = UINT64_C(2) * 32 * 3000 * 4096 * 4;
     mo_lm_config cfg;
     moshi_error err;
-    mo_file config;
     moshi_engine *engine;
     moshi_session *session;
     moshi_engine_info info;
-    if (mo_file_map(&config, "models/moshi-7b/config.json", "config.json", &err) < 0 ||
-        mo_lm_config_parse(&cfg, (const char *)config.data, config.size, "config.json", &err) < 0)
+    const char *config = mo_preset_at(0)->config;
+    if (mo_lm_config_parse(&cfg, config, strlen(config), "config.json", &err) < 0)
         test_die("%s", err.text);
     sparse_lm(at("model.safetensors"), &cfg, MO_NAMES_PYTORCH, SPARSE_BF16);
-    write_file("config.json", config.data, config.size);
-    mo_file_close(&config);
     long before = peak_kilobytes();
     moshi_engine_options o = {
         .model = dir, .sessions = 8, .threads = 1, .flags = MOSHI_NO_CODEC | MOSHI_DRY_RUN};
@@ -193,7 +191,6 @@ static void big_plan(void) {
     long grown = peak_kilobytes() - before;
     CHECK(grown < 64 << 10, "7B: the plan took %ld kB", grown);
     unlink(at("model.safetensors"));
-    unlink(at("config.json"));
 }
 
 int main(void) {

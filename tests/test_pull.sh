@@ -357,7 +357,7 @@ test_model_option() {
     MOSHI_MODEL=org/demo run 0 inspect
     prints "org/demo"
     check "found without the network" test ! -s log
-    head -c 24044 "$top/samples/00_what_is_three_plus_seven_user.wav" >short.wav
+    cp "$top/samples/11_make_me_laugh_user.wav" short.wav
     HF_HOME=$dir/quiet run 0 codec encode short.wav -o x.st -m org/demo --pull --quiet
     check "--pull --quiet" test ! -s err
     # As another tool would have left it.
@@ -369,7 +369,19 @@ test_model_option() {
     run 0 inspect -m org/other
     mkdir -p org/other
     run 3 inspect -m org/other
-    says "org/other/config.json"
+    says "org/other: no file in it"
+    # A configuration that names a file of another repository.
+    split=$HF_HOME/hub/models--org--split/snapshots/$commit codec=$HF_HOME/hub/models--org--codec
+    mkdir -p "$split" "$HF_HOME/hub/models--org--split/refs" "$codec/refs" "$codec/snapshots/$commit"
+    printf '%s' $commit | tee "$codec/refs/main" >"$HF_HOME/hub/models--org--split/refs/main"
+    ln -s "$top"/models/demo/m*.json "$top"/models/demo/model* "$top"/models/demo/*.model "$split"
+    sed 's|tokenizer-mimi-demo|hf://org/codec/&|' "$top/models/demo/config.json" >"$split/config.json"
+    run 3 codec encode short.wav -o x.st -m org/split
+    says "hf://org/codec/tokenizer-mimi-demo.safetensors: not in" \
+        "moshi pull org/codec tokenizer-mimi-demo.safetensors"
+    ln -s "$top/models/demo/tokenizer-mimi-demo.safetensors" "$codec/snapshots/$commit"
+    run 0 codec encode short.wav -o x.st -m org/split --quiet
+    run 0 convert "$split" whole.gguf --type q8_0 --quiet
 }
 
 begin_waiting

@@ -73,7 +73,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         check_failure(rc, &err);
     } else {
         check_mimi(&mimi);
-        need_true(mo_config_is_mimi(text, size) == 1);
+        mo_config_kind kind;
+        need_true(mo_config_kind_of(&kind, text, size) == 0 && kind == MO_CONFIG_MIMI);
     }
     return 0;
 }
