@@ -181,7 +181,9 @@ static void print_list(const char *name, const json_t *list) {
     size_t i;
     json_t *item;
     if (json_array_size(list) == 0) print_row(name, "none");
-    json_array_foreach(list, i, item) print_row(i ? "" : name, json_string_value(item));
+    json_array_foreach(list, i, item) {
+        print_row(i ? "" : name, json_string_value(item));
+    }
 }
 
 static void print_system(const json_t *root) {
@@ -203,8 +205,9 @@ static void print_system(const json_t *root) {
     print_list("graphics", json_object_get(s, "gpus"));
     print_list("sound", json_object_get(s, "audio"));
     printf("%-12s", "libraries");
-    json_object_foreach(json_object_get(s, "libraries"), name, version)
+    json_object_foreach(json_object_get(s, "libraries"), name, version) {
         printf(" %s %s", name, json_string_value(version));
+    }
     printf("\n");
 }
 
@@ -280,7 +283,9 @@ static void print_page(const json_t *root) {
     print_system(root);
     if (text_of(root, "devices_problem")[0])
         printf("\ndevices      %s\n", text_of(root, "devices_problem"));
-    json_array_foreach(json_object_get(root, "devices"), i, device) print_device(device);
+    json_array_foreach(json_object_get(root, "devices"), i, device) {
+        print_device(device);
+    }
     print_model(json_object_get(root, "model"));
     print_crashes(json_object_get(root, "crashes"));
     printf("\nresult       %s\n", text_of(root, "result"));

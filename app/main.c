@@ -1,5 +1,7 @@
 /* main.c - the program: which verbs there are, help, and how errors leave. */
 #include "app.h"
+#include "crash.h"
+#include "device.h"
 #include "verb.h"
 
 #include "moshi.h"
@@ -63,18 +65,19 @@ static void print_help(void) {
            "Usage: moshi VERB [arguments] [options]\n\nVerbs:\n",
            moshi_version());
     for (int i = 0; i < N_VERBS; i++) printf("  %-18s %s\n", VERBS[i]->name, VERBS[i]->summary);
-    printf("\n  moshi help VERB, moshi VERB --help   what a verb does, its options, an example\n"
-           "  moshi --version                      the version\n"
-           "\nExample:\n"
-           "  moshi reply question.wav -o answer.wav\n"
-           "\nWithout -m and without MOSHI_MODEL in the environment the small demo model inside\n"
-           "the program is used. MOSHI_DEVICE names the device to compute on. In both, an empty\n"
-           "value, 0, no and off mean that they are not set.\n"
-           "\nResults go to standard output, everything else to standard error.\n"
-           "Exit codes: 0 all is well, 1 what was examined failed, 2 wrong usage or an input or\n"
-           "output file that cannot be used, 3 model file missing, damaged or not supported,\n"
-           "4 device, 5 out of memory, 6 audio device, 7 network, 70 internal error, 128 + n\n"
-           "interrupted by signal n (130: Ctrl-C).\n");
+    printf(
+        "\n  moshi help VERB, moshi VERB --help   what a verb does, its options, an example\n"
+        "  moshi --version                      the version\n"
+        "\nExample:\n"
+        "  moshi reply question.wav -o answer.wav\n"
+        "\nWithout -m and without MOSHI_MODEL in the environment the small demo model inside\n"
+        "the program is used. MOSHI_DEVICE names the device to compute on, MOSHI_USE_CPU=1 makes\n"
+        "it the CPU. An empty value, 0, no and off mean that they are not set.\n"
+        "\nResults go to standard output, everything else to standard error.\n"
+        "Exit codes: 0 all is well, 1 what was examined failed, 2 wrong usage or an input or\n"
+        "output file that cannot be used, 3 model file missing, damaged or not supported,\n"
+        "4 device, 5 out of memory, 6 audio device, 7 network, 70 internal error, 128 + n\n"
+        "interrupted by signal n (130: Ctrl-C).\n");
 }
 
 /* ---- finding the verb ----------------------------------------------------------------------- */
@@ -172,6 +175,8 @@ static int run_verb(int argc, char **argv, app_error *err) {
         print_verb_help(v);
         return EXIT_OK;
     }
+    crash_note_verb(v->name);
+    device_tell_crashes();
     return v->run(&args, err);
 }
 
@@ -198,6 +203,7 @@ int main(int argc, char **argv) {
     app_error err = {0};
     app_open_standard_files();
     app_catch_signals();
+    crash_install();
     int rc = run(argc - 1, argv + 1, &err);
     if (rc == EXIT_OK) rc = app_flush_stdout(&err);
     if (rc != EXIT_OK && err.text[0]) {

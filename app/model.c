@@ -1,10 +1,13 @@
 /* model.c - opening the chosen model. */
 #include "model.h"
 
+#include "crash.h"
+#include "device.h"
 #include "embedded.h"
 #include "outfile.h"
 #include "progress.h"
 #include "pull.h"
+#include "system.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -79,10 +82,6 @@ int model_fail(const model_choice *choice, app_error *err, int code, const char 
     return app_fail_library(err, code, more);
 }
 
-static const char *choose_device(const arguments *args) {
-    return option_given(args, "device") ? option_text(args, "device") : app_env("MOSHI_DEVICE");
-}
-
 /* Also how Ctrl-C ends a long load. */
 static int on_progress(void *user, uint64_t done, uint64_t total) {
     if (app_interrupted()) return 1;
@@ -132,6 +131,15 @@ static int choose_kv(const arguments *args, moshi_kv *kv, app_error *err) {
     return EXIT_OK;
 }
 
+/* What a report would name. */
+static void note_for_crashes(const model_choice *choice, const device_choice *device) {
+    char *name = strdup(choice->name);
+    if (name) system_hide_home(name);
+    crash_note_model(name);
+    crash_note_device(device->name, device->driver);
+    free(name);
+}
+
 int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_error *err) {
     model_choice choice = model_choose(option_text(args, "model"));
     progress bar;
@@ -155,16 +163,25 @@ int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_
         .model = choice.path,
         .blobs = choice.blobs,
         .n_blobs = choice.n_blobs,
-        .device = choose_device(args),
         .threads = (int)option_of(args, "threads")->integer,
         .flags = flags | (option_given(args, "exact") ? MOSHI_EXACT : 0),
         .kv = kv,
         .finder = {hub_look_up, &choice.lookup},
         .progress = on_progress,
         .progress_user = &bar,
+        .breadcrumb = crash_breadcrumb(),
     };
-    rc = moshi_engine_open(out, &options, &why);
+    trial what = {.model = &choice, .threads = options.threads, .flags = options.flags, .kv = kv};
+    device_choice device = {0};
+    do {
+        rc = device_choose(&device, args, &what, err);
+        if (rc != EXIT_OK) break;
+        options.device = device.name;
+        note_for_crashes(&choice, &device);
+        rc = moshi_engine_open(out, &options, &why);
+    } while (rc < 0 && device_give_up(&device, rc, why.text));
     progress_clear(&bar);
+    device_choice_free(&device);
     if (rc < 0) rc = model_fail(&choice, err, rc, why.text);
     model_choice_free(&choice);
     free(lora_text);
@@ -181,10 +198,20 @@ int model_open_codec(moshi_codec **out, const arguments *args, moshi_codec_optio
     options.blobs = choice.blobs;
     options.n_blobs = choice.n_blobs;
     options.finder = (moshi_finder){hub_look_up, &choice.lookup};
-    options.device = choose_device(args);
     options.threads = (int)option_of(args, "threads")->integer;
     if (option_given(args, "exact")) options.flags |= MOSHI_EXACT;
-    rc = moshi_codec_open(out, &options, &why);
+    options.breadcrumb = crash_breadcrumb();
+    trial what = {
+        .model = &choice, .codec = true, .threads = options.threads, .flags = options.flags};
+    device_choice device = {0};
+    do {
+        rc = device_choose(&device, args, &what, err);
+        if (rc != EXIT_OK) break;
+        options.device = device.name;
+        note_for_crashes(&choice, &device);
+        rc = moshi_codec_open(out, &options, &why);
+    } while (rc < 0 && device_give_up(&device, rc, why.text));
+    device_choice_free(&device);
     /* The only argument that the parser of options could not judge. */
     if (rc == MOSHI_EINVAL)
         rc = app_fail(err, EXIT_USAGE, "%s: %s", asked, why.text);

@@ -26,10 +26,11 @@
         .name = "threads", .kind = OPTION_INTEGER, .value = "N", .min = 1, .max = 256, \
         .help = "worker threads (default: one per core)"                               \
     }
-#define DEVICE_OPTION                                                     \
-    {                                                                     \
-        .name = "device", .kind = OPTION_TEXT, .value = "NAME",           \
-        .help = "device to compute on (default: $MOSHI_DEVICE, else cpu)" \
+#define DEVICE_OPTION                                                                           \
+    {                                                                                           \
+        .name = "device", .kind = OPTION_TEXT, .value = "NAME",                                 \
+        .help = "device to compute on: auto, cpu or another that moshi doctor lists (default: " \
+                "$MOSHI_DEVICE, else auto: the best that works)"                                \
     }
 #define EXACT_OPTION                                                               \
     {                                                                              \

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MEASURED_FRAMES = 25, FIRST_FRAMES = 2 };
+enum { MEASURED_FRAMES = 15, FIRST_FRAMES = 2 };
 static const double MEASURE_S = 3;
 
 /* ---- in the child --------------------------------------------------------------------------- */
@@ -17,6 +17,12 @@ static const double MEASURE_S = 3;
 static int tell_problem(probe *p, const char *text) {
     probe_tell(p, json_pack("{s:o}", "problem", json_text(text)));
     return TRIAL_FAILED;
+}
+
+/* A model that could not be opened: is it the files or the device? */
+static int tell_error(probe *p, const moshi_error *err) {
+    tell_problem(p, err->text);
+    return err->code == MOSHI_EMODEL || err->code == MOSHI_EINVAL ? TRIAL_MODEL : TRIAL_FAILED;
 }
 
 int trial_list(probe *p, const void *ctx) {
@@ -117,9 +123,11 @@ static int try_engine(probe *p, const trial *t) {
                               .n_blobs = t->model->n_blobs,
                               .device = t->device,
                               .threads = t->threads,
+                              .kv = t->kv,
+                              .finder = {hub_look_up, &t->model->lookup},
                               .flags = t->flags | MOSHI_DRY_RUN};
     probe_stage(p, "memory");
-    if (moshi_engine_open(&engine, &o, &err) < 0) return tell_problem(p, err.text);
+    if (moshi_engine_open(&engine, &o, &err) < 0) return tell_error(p, &err);
     moshi_engine_get_info(engine, &info);
     moshi_engine_close(engine);
     int rc = check_memory(p, t->device, info.weight_bytes + info.state_bytes);
@@ -129,7 +137,7 @@ static int try_engine(probe *p, const trial *t) {
     o.progress_user = p;
     o.breadcrumb = probe_breadcrumb(p);
     probe_stage(p, "weights");
-    if (moshi_engine_open(&engine, &o, &err) < 0) return tell_problem(p, err.text);
+    if (moshi_engine_open(&engine, &o, &err) < 0) return tell_error(p, &err);
     moshi_engine_get_info(engine, &info);
     probe_tell(p, json_pack("{s:s, s:i}", "kernels", info.kernels, "threads", info.threads));
     rc = first_frames(p, engine, &info);
@@ -154,9 +162,10 @@ static int try_codec(probe *p, const trial *t) {
                              .n_blobs = t->model->n_blobs,
                              .device = t->device,
                              .threads = t->threads,
+                             .finder = {hub_look_up, &t->model->lookup},
                              .flags = t->flags | MOSHI_DRY_RUN};
     probe_stage(p, "memory");
-    if (moshi_codec_open(&codec, &o, &err) < 0) return tell_problem(p, err.text);
+    if (moshi_codec_open(&codec, &o, &err) < 0) return tell_error(p, &err);
     moshi_codec_get_info(codec, &info);
     moshi_codec_close(codec);
     int rc = check_memory(p, t->device, info.weight_bytes + info.state_bytes);
@@ -164,7 +173,7 @@ static int try_codec(probe *p, const trial *t) {
     o.flags = t->flags;
     o.breadcrumb = probe_breadcrumb(p);
     probe_stage(p, "weights");
-    if (moshi_codec_open(&codec, &o, &err) < 0) return tell_problem(p, err.text);
+    if (moshi_codec_open(&codec, &o, &err) < 0) return tell_error(p, &err);
     probe_stage(p, "first frame");
     frame_times times;
     app_error why;

@@ -8,14 +8,15 @@
 
 typedef struct trial {
     const char *device;
-    const model_choice *model; /* located; NULL: no further than known answers */
-    bool codec;                /* open the codec alone */
-    bool measure;              /* time frames at the end */
-    int threads, flags;        /* for the engine */
+    model_choice *model; /* located; NULL: no further than known answers */
+    bool codec;          /* open the codec alone */
+    bool measure;        /* time frames at the end */
+    int threads, flags;  /* for the engine */
+    moshi_kv kv;
 } trial;
 
 /* What the facts of one trial say. */
-enum { TRIAL_WORKS = 0, TRIAL_WRONG = 1, TRIAL_FAILED = 2 };
+enum { TRIAL_WORKS, TRIAL_WRONG, TRIAL_FAILED, TRIAL_MODEL /* the model cannot be read */ };
 
 /* A probe_fn; ctx is a trial. Tells {"op": {...}} for each op with known answers, {"problem": text}
  * when something fails, and {"kernels"}, {"threads"}, {"memory"}, {"speed"}. */

@@ -7,7 +7,7 @@
 # and ends with one line "tests: N passed, N failed, N skipped". Exit code 1 if anything failed.
 # JOBS tests run at once (default: one per core), each for at most TEST_SECONDS.
 set -u
-unset MOSHI_MODEL MOSHI_DEVICE # tests choose for themselves
+unset MOSHI_MODEL MOSHI_DEVICE MOSHI_USE_CPU # tests choose for themselves
 
 cores() {
     nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1
@@ -76,6 +76,8 @@ for old in "$build"/log/*; do
     kill -0 "$(basename "$old")" 2>/dev/null || rm -rf "$old"
 done
 mkdir -p "$logs"
+# Crash reports of the person who runs the tests are no business of theirs.
+export XDG_STATE_HOME="$PWD/$logs/state"
 names=$(for test in "$@"; do basename "$test" | sed 's/\.[a-z]*$//'; done)
 echo "running $(echo "$names" | wc -w | tr -d ' ') tests in $build"
 echo "$names" | xargs -P "${JOBS:-$(cores)}" -n 1 sh "$0" --one "$build" "$logs"

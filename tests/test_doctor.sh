@@ -9,6 +9,7 @@ esac
 faulty=$(dirname "$moshi")/tests/moshi-faulty
 cd "$(dirname "$0")/.." || exit 1
 sample=$PWD/samples/11_make_me_laugh_user.wav
+long=$PWD/samples/conversation_user.flac
 unset MOSHI_MODEL MOSHI_DEVICE MOSHI_USE_CPU MOSHI_FAULTY
 passed=0 failed=0 skipped=0
 # Longer than the longest silence of a healthy device on a busy machine.
@@ -19,7 +20,7 @@ dir=$(mktemp -d "${TMPDIR:-/tmp}/moshi-doctor-XXXXXX") || exit 1
 trap 'rm -rf "$dir"' EXIT
 trap 'exit 1' HUP INT TERM
 cd "$dir" || exit 1
-HOME=$dir/home/erika
+HOME=$dir/erika
 XDG_STATE_HOME=$HOME/state
 reports=$XDG_STATE_HOME/moshi
 export HOME XDG_STATE_HOME
@@ -105,6 +106,97 @@ MOSHI_FAULTY=abort run 4 "$faulty" doctor --device faulty:abort --json
 prints '"verdict": "crashed"' '"stage": "open"' '"reason": "ended by SIGABRT at: open'
 check "children of doctor leave no crash reports" test ! -d "$reports"
 unset MOSHI_FAULTY
+
+# ---- which device a verb computes on -----------------------------------------------------------
+# Asked for by name: that one or none.
+MOSHI_FAULTY=elu,abort
+export MOSHI_FAULTY
+run 4 "$faulty" reply "$sample" -o a.wav --device faulty:elu
+says "device 'faulty:elu' does not work: wrong answers from: ELU"
+check "no answer from a wrong device" test ! -e a.wav
+MOSHI_DEVICE=faulty:abort run 4 "$faulty" codec encode "$sample" -o a.st
+says "device 'faulty:abort' does not work: ended by SIGABRT at: open"
+MOSHI_DEVICE=faulty:abort MOSHI_USE_CPU=1 run 2 "$faulty" codec encode "$sample" -o a.st
+says "MOSHI_USE_CPU is set, but MOSHI_DEVICE is 'faulty:abort'"
+# Otherwise: the best that works, and a word about the others.
+run 0 "$faulty" codec encode "$sample" -o a.st
+says "device 'faulty:elu' does not work: wrong answers from: ELU" \
+    "device 'faulty:abort' does not work: ended by SIGABRT at: open" "computing on 'cpu'"
+run 0 "$moshi" codec encode "$sample" -o b.st --quiet
+check "the right device says nothing" test ! -s err
+check "the fallback computes the same" cmp -s a.st b.st
+MOSHI_USE_CPU=1 run 0 "$faulty" codec encode "$sample" -o a.st --quiet
+check "MOSHI_USE_CPU: no other device is tried" test ! -s err
+MOSHI_DEVICE=faulty:elu run 0 "$faulty" codec encode "$sample" -o a.st --quiet --device cpu
+check "--device wins over MOSHI_DEVICE" test ! -s err
+MOSHI_FAULTY=corrupt
+run 0 "$faulty" reply "$sample" -o a.wav --device auto --greedy
+says "device 'faulty:corrupt' does not work: ended by SIGSEGV at: weights 21/" "computing on 'cpu'"
+run 0 "$moshi" reply "$sample" -o b.wav --greedy
+check "the answer is that of the CPU" cmp -s a.wav b.wav
+# A model that does not open is not blamed on the device.
+run 3 "$faulty" reply "$sample" -o a.wav -m "$HOME/model"
+says "config.json"
+
+# ---- crash reports -----------------------------------------------------------------------------
+count() { find "$reports" -name 'crash-*.txt' 2>/dev/null | wc -l | tr -d ' '; }
+# crash COMMAND...: ended by a signal, or by the sanitizer that had the signal before
+crash() {
+    "$@" >out 2>err </dev/null
+    got=$?
+    last="$(basename "$1") $2"
+    if [ "$got" -gt 128 ] || { [ -n "${SAN:-}" ] && [ "$got" != 0 ]; }; then ok; else fail "$last: did not die, $got"; fi
+}
+check "no crash so far, no report" test "$(count)" = 0
+MOSHI_FAULTY=late
+crash "$faulty" codec encode "$sample" -o c.st --quiet
+says "ended by SIGSEGV at: encode, frame 40 (faulty:late); report: $reports/crash-"
+check "a report" test "$(count)" = 1
+report=$(echo "$reports"/crash-*.txt)
+for line in "signal: SIGSEGV" "verb: codec encode" "stage: encode, frame 40" "device: faulty:late" \
+    "driver: faulty 1.0" "model: the demo model inside the program" "build: moshi 0." "started: 20"; do
+    check "the report holds '$line'" grep -q "^$line" "$report"
+done
+check "nobody else may read it" test -n "$(find "$report" -perm 600)"
+run 0 "$faulty" codec encode "$sample" -o c.st --quiet
+says "a run of 'codec encode' was ended by SIGSEGV at: encode, frame 40 on faulty:late (~/state" \
+    "not using that device this time" "computing on 'cpu'"
+crash "$faulty" codec encode "$sample" -o c.st --quiet # once, it said
+run 0 "$faulty" codec encode "$sample" -o c.st --quiet
+run 0 "$faulty" codec encode "$sample" -o c.st --quiet
+says "faulty:late crashed 2 times; not using it"
+crash "$faulty" codec encode "$sample" -o c.st --device faulty:late --quiet
+run 0 "$faulty" doctor --device cpu
+prints "SIGSEGV of codec encode at: encode, frame 40 on faulty:late; ~/state"
+prints_not erika
+unset MOSHI_FAULTY
+
+# A signal in any verb, on the CPU: told once at the next start, and never more than five reports.
+# die SIGNAL: a conversation that gets it in the middle
+die() {
+    rm -rf answers
+    mkdir answers
+    "$moshi" reply "$long" -o answers/a.wav --quiet 2>err >out &
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        [ -z "$(find answers -type f)" ] || break
+        sleep 0.2
+    done
+    kill "-$1" $!
+    wait $!
+    check "ended by SIG$1" test $? != 0
+}
+for _ in 1 2 3; do die ABRT; done
+says "ended by SIGABRT at: " "(cpu); report: "
+run 0 "$moshi" inspect
+says "a run of 'reply' was ended by SIGABRT at: " " on cpu (" "going on as usual"
+check "five reports are kept" test "$(count)" = 5
+run 0 "$moshi" inspect
+check "told once" test ! -s err
+# Where nothing can be written, the signal still does what it does.
+: >"$dir/no-directory"
+XDG_STATE_HOME=$dir/no-directory
+die SEGV
+says "no report could be written"
 
 echo "test_doctor: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

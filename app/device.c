@@ -1,0 +1,222 @@
+/* device.c - choosing a device. What worked before is remembered in a file of lines
+ * "build|device|driver|model", what crashed in the reports of crash.h. */
+#include "device.h"
+
+#include "build.h"
+#include "crash.h"
+#include "system.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { DEADLINE_S = 60, MEMORY_LINES = 200, OFTEN = 2 /* crashes, not to be tried again */ };
+
+/* ---- what was seen to work ------------------------------------------------------------------ */
+
+static bool memory_path(char *out, size_t cap) {
+    int n = snprintf(out, cap, "%s/devices.txt", state_directory());
+    return state_directory()[0] && n > 0 && (size_t)n < cap;
+}
+
+static bool memory_line(char *out, size_t cap, const device_choice *c, const trial *what) {
+    int n = snprintf(out, cap, "%s|%s|%s|%s%s", build_id(), c->name, c->driver, what->model->name,
+                     what->codec ? "|codec" : "");
+    return n > 0 && (size_t)n < cap && !strpbrk(out, "\n\r");
+}
+
+/* Is the line in the file? *lines: how many are. */
+static bool remembered(const char *line, int *lines) {
+    char path[PATH_MAX], found[2048];
+    FILE *f = memory_path(path, sizeof path) ? fopen(path, "r") : NULL;
+    bool known = false;
+    *lines = 0;
+    while (f && fgets(found, sizeof found, f)) {
+        found[strcspn(found, "\n")] = 0;
+        known |= !strcmp(found, line);
+        ++*lines;
+    }
+    if (f) fclose(f);
+    return known;
+}
+
+static void remember(const device_choice *c, const trial *what) {
+    char path[PATH_MAX], line[2048];
+    int lines;
+    if (!memory_line(line, sizeof line, c, what) || remembered(line, &lines)) return;
+    if (!state_directory_make() || !memory_path(path, sizeof path)) return;
+    FILE *f = fopen(path, lines < MEMORY_LINES ? "a" : "w");
+    if (!f) return;
+    fprintf(f, "%s\n", line);
+    fclose(f);
+}
+
+/* ---- what crashed --------------------------------------------------------------------------- */
+
+typedef struct crash_history {
+    crash_report *reports; /* of this device and this build, newest first */
+    int n;
+    bool news; /* one was not told yet */
+} crash_history;
+
+static crash_history crashes_of(const char *device) {
+    crash_history h = {.reports = calloc(CRASHES_KEPT, sizeof *h.reports)};
+    int n = h.reports ? crash_list(h.reports) : 0;
+    for (int i = 0; i < n; i++) {
+        const crash_report *r = &h.reports[i];
+        if (strcmp(r->device, device) != 0 || strcmp(r->build, build_id()) != 0) continue;
+        h.news |= !r->told;
+        if (h.n != i) h.reports[h.n] = *r;
+        h.n++;
+    }
+    return h;
+}
+
+static void print_crash(const crash_report *r, const char *then) {
+    char path[sizeof r->path];
+    memcpy(path, r->path, sizeof path);
+    system_hide_home(path);
+    fprintf(stderr, "moshi: a run of '%s' was ended by %s at: %s%s%s (%s)%s\n", r->verb, r->signal,
+            r->stage, r->device[0] ? " on " : "", r->device, path, then);
+}
+
+static void tell(const crash_history *h, const char *then) {
+    for (int i = 0; i < h->n; i++) {
+        if (h->reports[i].told) continue;
+        print_crash(&h->reports[i], then);
+        crash_set_told(&h->reports[i]);
+    }
+}
+
+void device_tell_crashes(void) {
+    crash_history h = {.reports = calloc(CRASHES_KEPT, sizeof *h.reports)};
+    int n = h.reports ? crash_list(h.reports) : 0;
+    for (int i = 0; i < n; i++) {
+        const crash_report *r = &h.reports[i];
+        bool device = r->device[0] && strcmp(r->device, "cpu") != 0;
+        /* One that may matter for the choice of a device is told when there is one. */
+        if (device && !strcmp(r->build, build_id())) continue;
+        if (!r->told) print_crash(r, "; going on as usual");
+        if (!r->told) crash_set_told(r);
+    }
+    free(h.reports);
+}
+
+/* ---- one device ----------------------------------------------------------------------------- */
+
+/* EXIT_OK and *works; `reason` says why not. */
+static int prove(const device_choice *c, const trial *what, bool crashed, bool *works, char *reason,
+                 size_t cap, app_error *err) {
+    char line[2048];
+    const char *verdict;
+    probe_result r;
+    int lines;
+    trial t = *what;
+    *works = !strcmp(c->name, "cpu") ||
+             (!crashed && memory_line(line, sizeof line, c, what) && remembered(line, &lines));
+    if (*works) return EXIT_OK;
+    t.device = c->name;
+    int rc = trial_do(&t, DEADLINE_S, &r, &verdict, reason, cap, err);
+    /* A model that cannot be read is not the device's fault: opening it will tell. */
+    *works = rc == EXIT_OK && (!strcmp(verdict, "works") || r.code == TRIAL_MODEL);
+    if (*works && r.code != TRIAL_MODEL) remember(c, what);
+    json_decref(r.facts);
+    return rc;
+}
+
+static int choose_named(device_choice *c, const char *name, const trial *what, app_error *err) {
+    char reason[1024];
+    bool works;
+    c->insisted = true;
+    snprintf(c->name, sizeof c->name, "%s", name);
+    c->driver[0] = 0;
+    crash_history h = crashes_of(name);
+    bool crashed = h.n > 0;
+    if (strcmp(name, "cpu") != 0) tell(&h, "; trying it again because it was asked for");
+    free(h.reports);
+    int rc = prove(c, what, crashed, &works, reason, sizeof reason, err);
+    if (rc == EXIT_OK && !works)
+        rc = app_fail(err, EXIT_DEVICE, "device '%s' does not work: %s", name, reason);
+    return rc;
+}
+
+/* Should this one be passed over? Says why. */
+static int consider(device_choice *c, const trial *what, bool *take, app_error *err) {
+    char reason[1024];
+    crash_history h = crashes_of(c->name);
+    bool avoid = h.news || h.n >= OFTEN, crashed = h.n > 0;
+    *take = false;
+    if (avoid && strcmp(c->name, "cpu") != 0) {
+        tell(&h, "; not using that device this time");
+        if (!h.news) /* told each on its own day: in short */
+            fprintf(stderr, "moshi: %s crashed %d times; not using it\n", c->name, h.n);
+        free(h.reports);
+        return EXIT_OK;
+    }
+    free(h.reports);
+    int rc = prove(c, what, crashed, take, reason, sizeof reason, err);
+    if (rc == EXIT_OK && !*take)
+        fprintf(stderr, "moshi: device '%s' does not work: %s\n", c->name, reason);
+    return rc;
+}
+
+/* ---- choosing ------------------------------------------------------------------------------- */
+
+static int wanted(const arguments *args, const char **name, app_error *err) {
+    const char *named = app_env("MOSHI_DEVICE");
+    bool cpu = app_env("MOSHI_USE_CPU") != NULL;
+    *name = option_given(args, "device") ? option_text(args, "device") : named;
+    if (option_given(args, "device") || !cpu) return EXIT_OK;
+    if (named && strcmp(named, "cpu") != 0)
+        return app_fail(err, EXIT_USAGE, "MOSHI_USE_CPU is set, but MOSHI_DEVICE is '%s'", named);
+    *name = "cpu";
+    return EXIT_OK;
+}
+
+static int find_devices(device_choice *c, app_error *err) {
+    char ending[64];
+    probe_result r;
+    int rc = probe_run(&r, trial_list, NULL, DEADLINE_S, err);
+    if (rc == EXIT_OK && probe_ending(&r, ending, sizeof ending))
+        fprintf(stderr, "moshi: looking for devices: %s\n", ending);
+    c->list = r.facts;
+    return rc;
+}
+
+int device_choose(device_choice *c, const arguments *args, const trial *what, app_error *err) {
+    const char *name, *text;
+    bool take = false;
+    int rc = wanted(args, &name, err);
+    if (rc != EXIT_OK) return rc;
+    if (name && strcmp(name, "auto") != 0) return choose_named(c, name, what, err);
+    if (!c->list) rc = find_devices(c, err);
+    while (rc == EXIT_OK && !take && c->next < json_array_size(c->list)) {
+        const json_t *d = json_object_get(json_array_get(c->list, c->next++), "device");
+        text = json_string_value(json_object_get(d, "name"));
+        snprintf(c->name, sizeof c->name, "%s", text ? text : "");
+        text = json_string_value(json_object_get(d, "driver"));
+        snprintf(c->driver, sizeof c->driver, "%s", text ? text : "");
+        rc = consider(c, what, &take, err);
+    }
+    if (rc == EXIT_OK && !take) snprintf(c->name, sizeof c->name, "cpu");
+    if (rc == EXIT_OK && c->next > 1)
+        fprintf(stderr,
+                "moshi: computing on '%s'; moshi doctor tells more, --device NAME insists\n",
+                c->name);
+    return rc;
+}
+
+bool device_give_up(const device_choice *c, int code, const char *why) {
+    bool device = code == MOSHI_EDEVICE || code == MOSHI_ENOMEM;
+    if (c->insisted || !device || !strcmp(c->name, "cpu")) return false;
+    fprintf(stderr, "moshi: device '%s' cannot be used: %s\n", c->name, why);
+    return true;
+}
+
+void device_choice_free(device_choice *c) {
+    json_decref(c->list);
+    c->list = NULL;
+}

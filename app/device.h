@@ -1,0 +1,27 @@
+/* device.h - which device a verb computes on: the one that was asked for or none, else the best
+ * that works. */
+#ifndef APP_DEVICE_H
+#define APP_DEVICE_H
+
+#include "trial.h"
+
+typedef struct device_choice {
+    char name[MOSHI_DEVICE_NAME], driver[128];
+    bool insisted; /* asked for by name: never replaced by another */
+    json_t *list;  /* devices there are, best first */
+    size_t next;   /* the first not yet considered */
+} device_choice;
+
+/* Choose by --device, MOSHI_USE_CPU, MOSHI_DEVICE or, without them or with "auto", the best device
+ * that works. A device that was never seen to work with this build, driver and model goes through
+ * the trial first, in a child process. Says on standard error which ones are passed over, and why.
+ * Called again, it goes on with the next one. Zero `choice` first, device_choice_free() it. */
+int device_choose(device_choice *choice, const arguments *args, const trial *what, app_error *err);
+/* The chosen one could not be opened: may the next be tried? Says so if it may. */
+bool device_give_up(const device_choice *choice, int code, const char *why);
+void device_choice_free(device_choice *choice);
+
+/* What an earlier run died of, where nothing is to be decided about it. Told once. */
+void device_tell_crashes(void);
+
+#endif
