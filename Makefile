@@ -183,7 +183,7 @@ $(APP_OBJ): $(B)/%.o: %.c | need-compiler need-jansson need-sndfile
 	$(Q)$(COMPILE) $(DEFINES) $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(CURL_CFLAGS) $(OUTPUT)
 
 # The assembler includes these files, which the dependency output of the compiler does not know.
-$(B)/app/embedded.o: app/repos.txt $(wildcard models/demo/*.json models/demo/*.safetensors models/demo/*.model)
+$(B)/app/embedded.o: app/repos.txt $(wildcard samples/*.wav models/demo/*.json models/demo/*.safetensors models/demo/*.model)
 
 # Written every time, replaced only when git has another name for the sources.
 $(B)/sources.txt: FORCE

@@ -28,6 +28,8 @@ static const double SLACK_S = 0.2;
 struct audio_in {
     char *path;
     SNDFILE *file;
+    const char *memory; /* the whole file, when it lies in memory */
+    size_t memory_bytes, memory_at;
     audio_facts facts;
     resampler *resampler;
     float *block;       /* [READ_FRAMES, channels] as read; mixed down in place */
@@ -140,28 +142,33 @@ static void read_chunks(int fd, uint64_t size, chunk_facts *facts) {
     }
 }
 
-static int open_sound(audio_in *in, int fd, int64_t bytes, app_error *err) {
-    SF_INFO info = {0};
-    chunk_facts chunks = {0};
-    read_chunks(fd, (uint64_t)bytes, &chunks);
-    /* libsndfile owns the descriptor from here on, also when it fails. */
-    in->file = sf_open_fd(fd, SFM_READ, &info, SF_TRUE);
-    if (!in->file && chunks.zero_rate) return fail_rate(in->path, 0, err);
+/* What libsndfile found in a file of that many bytes; `in->file` is open, or NULL. */
+static int take_sound(audio_in *in, const SF_INFO *info, int64_t bytes, const chunk_facts *chunks,
+                      app_error *err) {
+    if (!in->file && chunks->zero_rate) return fail_rate(in->path, 0, err);
     if (!in->file)
         return app_fail(err, EXIT_USAGE, "%s: not an audio file this program can read: %s",
                         in->path, sf_strerror(NULL));
-    int rc = check_header(in->path, &info, bytes, err);
+    int rc = check_header(in->path, info, bytes, err);
     if (rc != EXIT_OK) return rc;
-    in->facts.rate_hz = info.samplerate;
-    in->facts.channels = info.channels;
-    in->facts.frames = info.frames == SF_COUNT_MAX ? 0 : (int64_t)info.frames;
-    in->facts.seconds = (double)in->facts.frames / info.samplerate;
-    if (chunks.missing && chunks.held)
+    in->facts.rate_hz = info->samplerate;
+    in->facts.channels = info->channels;
+    in->facts.frames = info->frames == SF_COUNT_MAX ? 0 : (int64_t)info->frames;
+    in->facts.seconds = (double)in->facts.frames / info->samplerate;
+    if (chunks->missing && chunks->held)
         in->facts.promised_s =
-            in->facts.seconds * ((double)chunks.missing / (double)chunks.held + 1);
-    describe_format(&in->facts, info.format);
-    in->block = malloc(sizeof *in->block * READ_FRAMES * (size_t)info.channels);
-    return in->block ? EXIT_OK : app_no_memory(err);
+            in->facts.seconds * ((double)chunks->missing / (double)chunks->held + 1);
+    describe_format(&in->facts, info->format);
+    in->block = malloc(sizeof *in->block * READ_FRAMES * (size_t)info->channels);
+    return in->block ? audio_in_set_rate(in, in->facts.rate_hz, err) : app_no_memory(err);
+}
+
+static audio_in *make_input(const char *name) {
+    audio_in *in = calloc(1, sizeof *in);
+    if (in) in->path = strdup(name);
+    if (in && in->path) return in;
+    free(in);
+    return NULL;
 }
 
 int audio_in_open(audio_in **out, const char *path, app_error *err) {
@@ -170,21 +177,68 @@ int audio_in_open(audio_in **out, const char *path, app_error *err) {
     *out = NULL;
     int rc = open_regular(path, &fd, &bytes, err);
     if (rc != EXIT_OK) return rc;
-    audio_in *in = calloc(1, sizeof *in);
-    if (in) in->path = strdup(path);
-    if (!in || !in->path) {
+    audio_in *in = make_input(path);
+    if (!in) {
         close(fd);
-        audio_in_close(in);
         return app_no_memory(err);
     }
-    rc = open_sound(in, fd, bytes, err);
-    if (rc == EXIT_OK) rc = audio_in_set_rate(in, in->facts.rate_hz, err);
-    if (rc != EXIT_OK) {
-        audio_in_close(in);
-        return rc;
-    }
-    *out = in;
-    return EXIT_OK;
+    SF_INFO info = {0};
+    chunk_facts chunks = {0};
+    read_chunks(fd, (uint64_t)bytes, &chunks);
+    /* libsndfile owns the descriptor from here on, also when it fails. */
+    in->file = sf_open_fd(fd, SFM_READ, &info, SF_TRUE);
+    rc = take_sound(in, &info, bytes, &chunks, err);
+    if (rc == EXIT_OK) *out = in;
+    if (rc != EXIT_OK) audio_in_close(in);
+    return rc;
+}
+
+/* ---- from memory ---------------------------------------------------------------------------- */
+
+static sf_count_t memory_length(void *user) {
+    return (sf_count_t)((audio_in *)user)->memory_bytes;
+}
+
+static sf_count_t memory_seek(sf_count_t offset, int whence, void *user) {
+    audio_in *in = user;
+    sf_count_t size = (sf_count_t)in->memory_bytes;
+    sf_count_t from = whence == SEEK_CUR   ? (sf_count_t)in->memory_at
+                      : whence == SEEK_END ? size
+                                           : 0;
+    if (from + offset < 0 || from + offset > size) return -1;
+    in->memory_at = (size_t)(from + offset);
+    return from + offset;
+}
+
+static sf_count_t memory_read(void *to, sf_count_t count, void *user) {
+    audio_in *in = user;
+    size_t left = in->memory_bytes - in->memory_at, n = (size_t)count < left ? (size_t)count : left;
+    memcpy(to, in->memory + in->memory_at, n);
+    in->memory_at += n;
+    return (sf_count_t)n;
+}
+
+static sf_count_t memory_tell(void *user) {
+    return (sf_count_t)((audio_in *)user)->memory_at;
+}
+
+int audio_in_open_memory(audio_in **out, const char *name, const void *data, size_t n,
+                         app_error *err) {
+    SF_VIRTUAL_IO io = {.get_filelen = memory_length,
+                        .seek = memory_seek,
+                        .read = memory_read,
+                        .tell = memory_tell};
+    SF_INFO info = {0};
+    audio_in *in = make_input(name);
+    *out = NULL;
+    if (!in) return app_no_memory(err);
+    in->memory = data;
+    in->memory_bytes = n;
+    in->file = sf_open_virtual(&io, SFM_READ, &info, in);
+    int rc = take_sound(in, &info, (int64_t)n, &(chunk_facts){0}, err);
+    if (rc == EXIT_OK) *out = in;
+    if (rc != EXIT_OK) audio_in_close(in);
+    return rc;
 }
 
 const audio_facts *audio_in_facts(const audio_in *in) {

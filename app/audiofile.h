@@ -21,6 +21,10 @@ typedef struct audio_facts {
 enum { AUDIO_MAX_CHANNELS = 64 };
 
 int audio_in_open(audio_in **out, const char *path, app_error *err);
+/* The same for a file of `n` bytes in memory, which stays the caller's and must stay as it is.
+ * `name` is for messages. */
+int audio_in_open_memory(audio_in **out, const char *name, const void *data, size_t n,
+                         app_error *err);
 const audio_facts *audio_in_facts(const audio_in *in);
 /* Say once on standard error what of the recording is missing. Some files tell when they are
  * opened, others only at their end: call after both. */

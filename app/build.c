@@ -3,6 +3,8 @@
 
 #include "moshi.h"
 
+#include <stdio.h>
+
 #define TEXT_OF(x) #x
 #define TEXT(x)    TEXT_OF(x)
 #define VERSION_PARTS \
@@ -26,4 +28,19 @@
 
 const char *build_id(void) {
     return "moshi " VERSION_PARTS APP_SOURCES ", " COMPILER SANITIZED;
+}
+
+bool build_program_sha256(char hex[SHA_HEX]) {
+    unsigned char block[1 << 14];
+    sha hash;
+    size_t n;
+    FILE *f = fopen("/proc/self/exe", "rb");
+    hex[0] = 0;
+    if (!f) return false;
+    sha_start(&hash, SHA_256);
+    while ((n = fread(block, 1, sizeof block, f)) > 0) sha_add(&hash, block, n);
+    bool whole = !ferror(f);
+    fclose(f);
+    if (whole) sha_end(&hash, hex);
+    return whole;
 }

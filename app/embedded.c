@@ -32,6 +32,8 @@ EMBED(app_demo_mimi_config, "models/demo/mimi_config.json");
 EMBED(app_demo_model, "models/demo/model.safetensors");
 EMBED(app_demo_mimi, "models/demo/tokenizer-mimi-demo.safetensors");
 EMBED(app_demo_text, "models/demo/tokenizer_spm_demo.model");
+EMBED(app_sample_sum, "samples/00_what_is_three_plus_seven_user.wav");
+EMBED(app_sample_product, "samples/05_tell_me_nine_times_nine_user.wav");
 EMBED(app_repos, "app/repos.txt");
 
 #define BLOB(name, symbol) \
@@ -47,6 +49,13 @@ const moshi_blob *embedded_model(void) {
         BLOB("tokenizer_spm_demo.model", app_demo_text),
     };
     for (int i = 0; i < EMBEDDED_FILES; i++) files[i] = all[i];
+    return files;
+}
+
+const moshi_blob *embedded_samples(void) {
+    static moshi_blob files[EMBEDDED_SAMPLES];
+    files[0] = (moshi_blob)BLOB("00_what_is_three_plus_seven_user.wav", app_sample_sum);
+    files[1] = (moshi_blob)BLOB("05_tell_me_nine_times_nine_user.wav", app_sample_product);
     return files;
 }
 

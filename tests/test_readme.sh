@@ -37,7 +37,7 @@ blocks() {
 }
 
 # ---- files that are named ----------------------------------------------------------------------
-for document in README.md MODEL.md SPEED.md CONTRIBUTING.md models/demo/RECIPE.md; do
+for document in README.md MODEL.md SPEED.md CONTRIBUTING.md GARBLED.md models/demo/RECIPE.md; do
     grep -o '](\([^)]*\))' "$document" | sed 's/^](//; s/)$//; s/#.*//' | grep -v '^http' | sort -u >"$work/links"
     while read -r link; do
         check "$document: $link exists" test -e "$(dirname "$document")/$link"
