@@ -246,7 +246,7 @@ lint: lib
 	@B='$(B)' sh tests/lint.sh
 
 # ---- bench -------------------------------------------------------------------------------------
-bench: program $(BENCHES) $(B)/tests/test_ops
+bench: program $(BENCHES) $(B)/tests/test_ops $(B)/tests/test_attend
 	@B='$(B)' sh tests/bench.sh
 
 # ---- fuzz --------------------------------------------------------------------------------------

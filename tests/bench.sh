@@ -28,3 +28,4 @@ echo
 "$B/tests/bench/bench_mimi"
 echo
 "$B/tests/test_ops" --bench
+"$B/tests/test_attend" --bench

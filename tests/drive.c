@@ -1,5 +1,6 @@
 #include "drive.h"
 
+#include <sndfile.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -185,16 +186,31 @@ bool event_log_same(const event_log *a, const event_log *b) {
 
 moshi_engine *open_engine(const char *path, const moshi_blob *blobs, size_t n_blobs, int sessions,
                           int threads, int flags) {
+    return open_engine_with(&(moshi_engine_options){.model = path,
+                                                    .blobs = blobs,
+                                                    .n_blobs = n_blobs,
+                                                    .sessions = sessions,
+                                                    .threads = threads,
+                                                    .flags = flags});
+}
+
+moshi_engine *open_engine_with(const moshi_engine_options *options) {
     moshi_engine *engine = NULL;
     moshi_error err = {0};
-    moshi_engine_options o = {.model = path,
-                              .blobs = blobs,
-                              .n_blobs = n_blobs,
-                              .sessions = sessions,
-                              .threads = threads,
-                              .flags = flags};
-    if (moshi_engine_open(&engine, &o, &err) < 0) test_die("engine: %s", err.text);
+    if (moshi_engine_open(&engine, options, &err) < 0) test_die("engine: %s", err.text);
     return engine;
+}
+
+float *load_speech(const char *path, size_t silent_frames, size_t *n) {
+    SF_INFO info = {0};
+    SNDFILE *f = sf_open(path, SFM_READ, &info);
+    if (!f || info.channels != 1 || info.samplerate != 24000)
+        test_die("%s: %s", path, sf_strerror(f));
+    *n = (((size_t)info.frames + 1919) / 1920 + silent_frames) * 1920;
+    float *pcm = test_alloc(*n, sizeof *pcm);
+    if (sf_readf_float(f, pcm, info.frames) != info.frames) test_die("%s is cut", path);
+    sf_close(f);
+    return pcm;
 }
 
 moshi_session *open_session(moshi_engine *engine, const moshi_session_options *options) {

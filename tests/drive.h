@@ -58,9 +58,14 @@ bool event_log_same(const event_log *a, const event_log *b);
 /* Open or end the test with the engine's own words. */
 moshi_engine *open_engine(const char *path, const moshi_blob *blobs, size_t n_blobs, int sessions,
                           int threads, int flags);
+moshi_engine *open_engine_with(const moshi_engine_options *options);
 moshi_session *open_session(moshi_engine *engine, const moshi_session_options *options);
 moshi_codec *open_codec(const char *path, const moshi_blob *blobs, size_t n_blobs, int codebooks,
                         int frames_per_call, int flags);
+
+/* A recording of 24 kHz and one channel, filled up with silence to whole frames of 80 ms and so
+ * many more; ends the test when it cannot be read. */
+float *load_speech(const char *path, size_t silent_frames, size_t *n);
 
 /* Push everything in chunks of at most `chunk` samples (0: random sizes), step, pull, to the end.
  */

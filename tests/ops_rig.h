@@ -341,4 +341,21 @@ static inline void gauge_check(const error_gauge *g, const char *what) {
           g->want, g->worst);
 }
 
+/* Best of several timings of one op on the initial contents, about a second in all. */
+static inline double best_time(rig *r, mo_program *p, int op) {
+    uint8_t exec[MAX_SLOTS];
+    memset(exec, 1, sizeof exec);
+    for (int i = 0; i < r->n_views; i++)
+        r->be->ops->write(r->be, r->views[i].v.buf, 0, r->views[i].before,
+                          r->views[i].v.buf->bytes);
+    double best = 1e9, until = mo_now_s() + 1.0;
+    do {
+        double t = mo_now_s();
+        r->be->ops->run(r->be, p, op, op + 1, exec);
+        t = mo_now_s() - t;
+        if (t < best) best = t;
+    } while (mo_now_s() < until);
+    return best;
+}
+
 #endif

@@ -262,8 +262,31 @@ static void test_rows(void) {
     }
 }
 
-int main(void) {
-    static const char *const names[] = {"f32", "bf16", "i8"};
+static const char *const names[] = {"f32", "bf16", "i8"};
+
+/* One layer of a 7B model, its cache full: 32 heads of 128, 3000 frames. */
+static int bench(int threads) {
+    for (int i = 0; i < 3; i++) {
+        attend_run run = {
+            {1, 1, 32, 32, 128, 3000, 3000, MO_ROPE_PAIRS, false}, attend_types[i], 3000};
+        rig r;
+        rig_open(&r, MO_CPU_LEVEL_AUTO, threads, 1, 1);
+        attend_build(&r, &run);
+        mo_program *p = r.be->ops->record(r.be, r.ops, r.n_ops, 1);
+        double write_s = best_time(&r, p, 1), read_s = best_time(&r, p, 2);
+        double bytes = 2.0 * 32 * 3000 * (double)mo_kv_row_bytes(attend_types[i], 128);
+        printf("attention 32 x 128 over 3000, cache %-5s %9.1f us %8.2f GB/s of cache, writing it "
+               "%6.1f us\n",
+               names[i], read_s * 1e6, bytes / read_s * 1e-9, write_s * 1e6);
+        r.be->ops->program_free(r.be, p);
+        rig_close(&r);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && !strcmp(argv[1], "--bench"))
+        return bench(argc > 2 ? atoi(argv[2]) : mo_core_count());
     find_levels();
     if (n_levels == 1) SKIP("no vector instructions here: only the C kernels were tested");
     for (size_t i = 0; i < sizeof attend_types / sizeof attend_types[0]; i++)

@@ -221,6 +221,15 @@ test_usage() {
     says "--taps: wanted patterns, found only spaces"
     run 2 reply short.wav -o o.wav --first-frame sever
     says "wanted file|server, found 'sever'"
+    run 2 reply short.wav -o o.wav --kv q4
+    says "--kv: wanted f32|bf16|q8_0, found 'q4'"
+    for kv in bf16 q8_0; do
+        run 2 reply short.wav -o o.wav --exact --kv $kv
+        says "--exact computes in float32: leave out --kv $kv"
+    done
+    run 2 trace --in steps.st -o t.st --kv=bf16 --exact
+    run 2 codec encode short.wav -o c.st --kv f32
+    says "unknown option '--kv'"
     run 2 reply short.wav -o o.wav --json=yes
     says "takes no value"
     run 2 reply short.wav -o --json
@@ -758,6 +767,19 @@ test_words() {
     else
         skip "JSON validity: no python3"
     fi
+    for kv in f32 bf16 q8_0; do
+        run 0 reply "$question" -o words.wav --greedy --tail 0.96 --json --quiet --kv $kv
+        prints '"text": "three plus seven is ten"' "\"kv\": \"$kv\""
+        state_bytes=$(sed -n 's/.*"state_bytes": \([0-9]*\).*/\1/p' out)
+        # 6 layers of 4 heads of 64, 100 frames: keys and values
+        saved=$((6 * 4 * 100 * 2 * $(case $kv in f32) echo 0 ;; bf16) echo 128 ;; *) echo 188 ;; esac)))
+        [ $kv != f32 ] || f32_bytes=$state_bytes
+        check "--kv $kv: memory" test $((f32_bytes - state_bytes)) -eq "$saved"
+    done
+    run 0 trace --in words.st -o kv.st --kv q8_0 --quiet
+    run 0 trace --in words.st -o f32.st --exact --kv f32 --quiet
+    check "trace --kv: logits" near_array kv.st text_logits f32.st text_logits 0.5
+    check "trace --kv: rounded" sh -c '! cmp -s kv.st f32.st'
     # What was saved is what trace takes: forced to say the same, the model finds it most likely.
     for name in words server; do
         run 0 trace --in $name.st -o $name.trace.st --quiet

@@ -4,7 +4,6 @@
 #include "check.h"
 #include "drive.h"
 
-#include <sndfile.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,21 +19,6 @@ static const sample samples[] = {
     {"11_make_me_laugh_user", "why is six afraid of seven because seven eight nine"},
     {"barge_user", "monday tuesday wednesday three plus seven is ten"},
 };
-
-/* The recording, then silence up to whole frames and 12 more of them, as when it was recorded. */
-static float *load_sample(const char *name, size_t *n) {
-    char path[256];
-    SF_INFO info = {0};
-    snprintf(path, sizeof path, "samples/%s.wav", name);
-    SNDFILE *f = sf_open(path, SFM_READ, &info);
-    if (!f || info.channels != 1 || info.samplerate != 24000)
-        test_die("%s: %s", path, sf_strerror(f));
-    *n = ((size_t)info.frames + 1919) / 1920 * 1920 + 12 * 1920;
-    float *pcm = test_alloc(*n, sizeof *pcm);
-    if (sf_readf_float(f, pcm, info.frames) != info.frames) test_die("%s is cut", path);
-    sf_close(f);
-    return pcm;
-}
 
 static void check_sound(const sample *s, const tensors *g, const event_log *log) {
     const tensor *want = tensors_find(g, "out_audio");
@@ -70,7 +54,8 @@ static void test_sample(moshi_engine *engine, const sample *s, bool server) {
              server ? "server" : "inference");
     if (!CHECK(tensors_load(&g, path), "%s not read", path)) return;
     size_t n;
-    float *pcm = load_sample(s->name, &n);
+    snprintf(path, sizeof path, "samples/%s.wav", s->name);
+    float *pcm = load_speech(path, 12, &n); /* as when it was recorded */
     CHECK((size_t)tensors_i32(&g, 1, "input_samples")[0] == n, "%s: another recording", s->name);
     const tensor *in = tensors_find(&g, "in_codes"), *out = tensors_find(&g, "out_tokens");
     size_t frames = (size_t)in->shape[1];

@@ -625,20 +625,6 @@ static void test_sample(void) {
 
 /* ---- benchmark ------------------------------------------------------------------------------ */
 
-/* Best of several timings of op 0 of the program, about a second in all. */
-static double best_time(rig *r, mo_program *p) {
-    uint8_t exec[MAX_SLOTS];
-    memset(exec, 1, sizeof exec);
-    double best = 1e9, until = mo_now_s() + 1.0;
-    do {
-        double t = mo_now_s();
-        r->be->ops->run(r->be, p, 0, 1, exec);
-        t = mo_now_s() - t;
-        if (t < best) best = t;
-    } while (mo_now_s() < until);
-    return best;
-}
-
 /* What memory delivers to a plain loop: 256 MB summed by the same number of threads. */
 enum { READ_CHUNKS = 64, READ_WORDS = 1 << 19 }; /* per chunk */
 
@@ -681,9 +667,7 @@ static void bench_linear(mo_cpu_level level, int threads, const bench_case *b) {
     rig_open(&r, level, threads, b->shape.slots, 1);
     linear_build(&r, &b->shape);
     mo_program *p = r.be->ops->record(r.be, r.ops, r.n_ops, b->shape.slots);
-    for (int i = 0; i < r.n_views; i++)
-        r.be->ops->write(r.be, r.views[i].v.buf, 0, r.views[i].before, r.views[i].v.buf->bytes);
-    double s = best_time(&r, p), weights = (double)b->shape.n * b->shape.cols * b->shape.taps;
+    double s = best_time(&r, p, 0), weights = (double)b->shape.n * b->shape.cols * b->shape.taps;
     double flops = 2 * weights * b->shape.slots * b->shape.rows;
     double bytes = weights * (b->shape.dtype == MO_F32 ? 4 : 2);
     printf("%-38s %9.1f us %8.1f GFLOP/s %8.2f GB/s of weights\n", b->name, s * 1e6,
