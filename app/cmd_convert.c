@@ -5,7 +5,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 
 static const option_spec OPTIONS[] = {
     {.name = "type",
@@ -17,6 +17,7 @@ static const option_spec OPTIONS[] = {
      .kind = OPTION_TEXT,
      .value = "GLOB=TYPE,...",
      .help = "formats for tensors by name; the first match wins"},
+    LORA_OPTION,
     {.name = "verify", .kind = OPTION_FLAG, .help = "read the result back, print every error"},
     {.name = "threads",
      .kind = OPTION_INTEGER,
@@ -54,18 +55,35 @@ static void on_report(void *user, const moshi_converted *t) {
     if (r->verify) printf("%-5s %-5s %.2e  %s\n", t->from, t->to, t->error, t->name);
 }
 
-static int exit_code_of(int rc, app_error *err, const moshi_error *why) {
-    switch (rc) {
-    case MOSHI_EINVAL:
-    case MOSHI_EIO:
-        return app_fail(err, EXIT_USAGE, "convert: %s", why->text);
-    case MOSHI_ENOMEM:
-        return app_fail(err, EXIT_MEMORY, "convert: %s", why->text);
-    case MOSHI_EMODEL:
-        return app_fail(err, EXIT_MODEL, "%s", why->text);
-    default:
-        return app_fail(err, EXIT_INTERNAL, "convert: %s", why->text);
-    }
+static void summarise(const run *r, const char *out) {
+    double seconds = app_now_s() - r->started_s;
+    char in_size[32], out_size[32];
+    fprintf(stderr, "moshi: %zu tensors, %s -> %s in %.2f s (%.0f MB/s), written to %s\n",
+            r->tensors, app_size_text(in_size, r->bytes_in), app_size_text(out_size, r->bytes_out),
+            seconds, (double)r->bytes_in / 1e6 / (seconds > 0 ? seconds : 1e-9), out);
+}
+
+static int run_conversion(const arguments *args, model_choice *in, const moshi_lora *loras,
+                          size_t n_loras, app_error *err) {
+    run r = {.started_s = app_now_s(), .verify = option_given(args, "verify")};
+    bool quiet = option_given(args, "quiet");
+    moshi_convert_options options = {.type = option_text(args, "type"),
+                                     .keep = option_text(args, "keep"),
+                                     .threads = (int)option_of(args, "threads")->integer,
+                                     .verify = r.verify,
+                                     .progress = on_progress,
+                                     .report = on_report,
+                                     .finder = {hub_look_up, &in->lookup},
+                                     .user = &r,
+                                     .loras = loras,
+                                     .n_loras = n_loras};
+    moshi_error why = {0};
+    progress_start(&r.bar, quiet);
+    int rc = moshi_convert(in->path, args->positional[1], &options, &why);
+    progress_clear(&r.bar);
+    if (rc < 0) return model_fail(in, err, rc, why.text);
+    if (!quiet) summarise(&r, args->positional[1]);
+    return EXIT_OK;
 }
 
 static int convert(const arguments *args, app_error *err) {
@@ -76,46 +94,34 @@ static int convert(const arguments *args, app_error *err) {
     if (!option_given(args, "type"))
         return app_fail(err, EXIT_USAGE, "convert: --type is missing: wanted one of %s",
                         OPTIONS[0].value);
-    run r = {.started_s = app_now_s(), .verify = option_given(args, "verify")};
-    bool quiet = option_given(args, "quiet");
-    hub_lookup lookup = {0};
-    moshi_convert_options options = {.type = option_text(args, "type"),
-                                     .keep = option_text(args, "keep"),
-                                     .threads = (int)option_of(args, "threads")->integer,
-                                     .verify = r.verify,
-                                     .progress = on_progress,
-                                     .report = on_report,
-                                     .finder = {hub_look_up, &lookup},
-                                     .user = &r};
-    moshi_error why;
-    progress_start(&r.bar, quiet);
-    int rc = moshi_convert(args->positional[0], args->positional[1], &options, &why);
-    hub_lookup_free(&lookup);
-    progress_clear(&r.bar);
-    if (app_interrupted()) return app_check_interrupted(err);
-    if (rc < 0) return exit_code_of(rc, err, &why);
-    double seconds = app_now_s() - r.started_s;
-    if (!quiet)
-        fprintf(stderr,
-                "moshi: %zu tensors, %.1f MB -> %.1f MB in %.2f s (%.0f MB/s), written to %s\n",
-                r.tensors, (double)r.bytes_in / 1e6, (double)r.bytes_out / 1e6, seconds,
-                (double)r.bytes_in / 1e6 / (seconds > 0 ? seconds : 1e-9), args->positional[1]);
-    return app_flush_stdout(err);
+    model_choice in = {.path = args->positional[0], .name = args->positional[0]};
+    const char *lora = option_text(args, "lora");
+    moshi_lora loras[LORAS_MAX];
+    size_t n_loras;
+    char *lora_text;
+    int rc = model_parse_loras(lora, &lora_text, loras, &n_loras, err);
+    if (rc == EXIT_OK) rc = model_check_loras(lora, args->positional[1], err);
+    if (rc == EXIT_OK) rc = model_find(&in, err);
+    if (rc == EXIT_OK) rc = run_conversion(args, &in, loras, n_loras, err);
+    model_choice_free(&in);
+    free(lora_text);
+    return rc == EXIT_OK ? app_flush_stdout(err) : rc;
 }
 
 const verb verb_convert = {
     .name = "convert",
     .usage = "IN OUT --type TYPE [options]",
     .summary = "a model in another number format, in one file",
-    .text = "Reads a model (directory, safetensors or GGUF file) and writes OUT, a .gguf or\n"
-            ".safetensors file. A .gguf holds the whole model with configuration, tokenizer and\n"
-            "codec: it is all that -m needs. A .safetensors holds the language model alone. The\n"
+    .text = "Reads a model in any format (directory, safetensors or GGUF file, or ORG/NAME as\n"
+            "moshi pull downloads it) and writes OUT, a .gguf or .safetensors file. A .gguf\n"
+            "holds the whole model with configuration, tokenizer and codec: it is all that -m\n"
+            "needs. A .safetensors holds the language model alone, as f32, f16 or bf16. The\n"
             "depth transformer and the output heads get one step finer than TYPE, vectors stay\n"
-            "float32, the codec stays as it is. OUT appears only when it is whole; an\n"
-            "interrupted run leaves nothing.\n"
+            "float32, the codec stays as it is. Damaged weights are refused. OUT appears only\n"
+            "when it is whole; an interrupted run leaves nothing.\n"
             "\n"
-            "With --verify every tensor is read back; standard output lists its old and new\n"
-            "format, its relative error and its name.",
+            "With --verify every tensor is read back before OUT gets its name; standard output\n"
+            "lists its old and new format, its relative error and its name.",
     .example = "moshi convert models/demo demo-q8.gguf --type q8_0 --verify\n"
                "moshi reply question.wav -o answer.wav -m demo-q8.gguf",
     VERB_OPTIONS(OPTIONS),

@@ -45,18 +45,12 @@ model_choice model_choose(const char *path) {
                           .name = "the demo model inside the program"};
 }
 
-int model_locate(model_choice *choice, const arguments *args, bool quiet, app_error *err) {
+int model_find(model_choice *choice, app_error *err) {
     hub_id id;
-    if (option_given(args, "pull") && !(choice->path && hub_parse(&id, choice->path)))
-        return app_fail(err, EXIT_USAGE,
-                        "--pull has no effect on %s: wanted a model ORG/NAME (-m, or MOSHI_MODEL)",
-                        choice->name);
     /* What lies there under that name is meant, whatever else the name may be. */
     if (!choice->path || access(choice->path, F_OK) == 0 || !hub_parse(&id, choice->path))
         return EXIT_OK;
-    int rc = hub_find(&choice->found, &id, err);
-    if (rc == EXIT_OK && !choice->found && option_given(args, "pull"))
-        rc = pull_repo(&id, NULL, 0, quiet, &choice->found, err);
+    int rc = choice->found ? EXIT_OK : hub_find(&choice->found, &id, err);
     if (rc != EXIT_OK) return rc;
     if (!choice->found)
         return app_fail(err, EXIT_MODEL,
@@ -65,6 +59,21 @@ int model_locate(model_choice *choice, const arguments *args, bool quiet, app_er
                         choice->path, choice->path);
     choice->path = choice->found;
     return EXIT_OK;
+}
+
+int model_locate(model_choice *choice, const arguments *args, bool quiet, app_error *err) {
+    hub_id id;
+    if (option_given(args, "pull") && !(choice->path && hub_parse(&id, choice->path)))
+        return app_fail(err, EXIT_USAGE,
+                        "--pull has no effect on %s: wanted a model ORG/NAME (-m, or MOSHI_MODEL)",
+                        choice->name);
+    if (option_given(args, "pull") && access(choice->path, F_OK) != 0) {
+        int rc = hub_find(&choice->found, &id, err);
+        if (rc == EXIT_OK && !choice->found)
+            rc = pull_repo(&id, NULL, 0, quiet, &choice->found, err);
+        if (rc != EXIT_OK) return rc;
+    }
+    return model_find(choice, err);
 }
 
 void model_choice_free(model_choice *choice) {
@@ -89,11 +98,9 @@ static int on_progress(void *user, uint64_t done, uint64_t total) {
     return 0;
 }
 
-enum { LORAS_MAX = 16 };
-
-/* "FILE[:SCALE],FILE[:SCALE]" -> list; *text is the copy the paths point into. */
-static int parse_loras(const char *given, char **text, moshi_lora *list, size_t *n,
-                       app_error *err) {
+/* "FILE[:SCALE],FILE[:SCALE]" */
+int model_parse_loras(const char *given, char **text, moshi_lora list[LORAS_MAX], size_t *n,
+                      app_error *err) {
     *n = 0;
     *text = given ? strdup(given) : NULL;
     if (given && !*text) return app_no_memory(err);
@@ -150,7 +157,7 @@ int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_
     moshi_kv kv;
     int rc = choose_kv(args, &kv, err);
     if (rc != EXIT_OK) return rc;
-    rc = parse_loras(option_text(args, "lora"), &lora_text, loras, &n_loras, err);
+    rc = model_parse_loras(option_text(args, "lora"), &lora_text, loras, &n_loras, err);
     if (rc == EXIT_OK) rc = model_locate(&choice, args, option_given(args, "quiet"), err);
     if (rc != EXIT_OK) {
         free(lora_text);
@@ -222,7 +229,7 @@ int model_open_codec(moshi_codec **out, const arguments *args, moshi_codec_optio
 }
 
 /* Where the chosen model is now: *path NULL when it is inside the program or not there. */
-static int find_model(model_choice *choice, app_error *err) {
+static int find_quietly(model_choice *choice, app_error *err) {
     hub_id id;
     if (!choice->path || access(choice->path, F_OK) == 0) return EXIT_OK;
     int rc = hub_parse(&id, choice->path) ? hub_find(&choice->found, &id, err) : EXIT_OK;
@@ -230,11 +237,11 @@ static int find_model(model_choice *choice, app_error *err) {
     return rc;
 }
 
-static int check_loras(const char *given, const char *path, app_error *err) {
+int model_check_loras(const char *given, const char *path, app_error *err) {
     moshi_lora loras[LORAS_MAX];
     size_t n;
     char *text;
-    int rc = parse_loras(given, &text, loras, &n, err);
+    int rc = model_parse_loras(given, &text, loras, &n, err);
     for (size_t i = 0; rc == EXIT_OK && i < n; i++)
         if (same_file(path, loras[i].path))
             rc = app_fail(err, EXIT_USAGE,
@@ -248,8 +255,8 @@ static int check_loras(const char *given, const char *path, app_error *err) {
 int model_check_output(const arguments *args, const char *path, const char *loras, app_error *err) {
     model_choice choice = model_choose(option_text(args, "model"));
     moshi_error why = {0};
-    int rc = check_loras(loras, path, err);
-    if (rc == EXIT_OK) rc = find_model(&choice, err);
+    int rc = model_check_loras(loras, path, err);
+    if (rc == EXIT_OK) rc = find_quietly(&choice, err);
     if (rc == EXIT_OK && choice.path) {
         int code = moshi_check_output(path, choice.path, &why);
         if (code < 0) rc = app_fail_library(err, code, why.text);

@@ -66,9 +66,20 @@ model_choice model_choose(const char *path);
 /* When the choice is ORG/NAME and no file, find it among the downloads; with --pull, download it.
  * Never uses the network otherwise. Done by model_open_*(). */
 int model_locate(model_choice *choice, const arguments *args, bool quiet, app_error *err);
+/* The same without a download. */
+int model_find(model_choice *choice, app_error *err);
 void model_choice_free(model_choice *choice);
 /* app_fail_library() for a failure to open the choice: also says how to get a missing file. */
 int model_fail(const model_choice *choice, app_error *err, int code, const char *text);
+
+enum { LORAS_MAX = 16 };
+
+/* What --lora says (NULL: nothing). The paths point into *text, which is to be freed in any case.
+ */
+int model_parse_loras(const char *given, char **text, moshi_lora list[LORAS_MAX], size_t *n,
+                      app_error *err);
+/* Refuse an output that is one of the adapters in `given`. */
+int model_check_loras(const char *given, const char *path, app_error *err);
 
 /* Open what the options (those above and --quiet) ask for. `flags` are added to what --exact gives.
  */

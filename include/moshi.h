@@ -446,21 +446,25 @@ typedef struct moshi_convert_options {
                   The depth transformer and the output heads get one step finer (q6_K for the
                   four-bit types, q8_0 for q6_K), vectors f32, the codec stays as it is.
                   Matrices whose rows are no whole blocks get the next finer type that fits */
-    const char *keep; /* NULL, or "GLOB=TYPE,GLOB=TYPE...": tensors by name, the first match wins */
+    const char *keep; /* NULL, or "GLOB=TYPE,GLOB=TYPE...": matrices by name, the first match wins;
+                         a rule that names none is refused */
     int threads;      /* default: one per physical core */
     int verify;       /* read the result back and measure every tensor's error */
     moshi_finder finder;
-    /* Called with done <= total in bytes of input; non-zero cancels, and nothing is left behind. */
+    /* Called on this thread with done <= total in bytes of input, which verifying reads once more;
+     * non-zero cancels, and nothing is left behind. */
     int (*progress)(void *user, uint64_t done, uint64_t total);
     void (*report)(void *user, const moshi_converted *tensor);
     void *user;
-    uintptr_t reserved[8];
+    const moshi_lora *loras; /* adapters, merged into the weights in order */
+    size_t n_loras;
+    uintptr_t reserved[6];
 } moshi_convert_options;
 
 /* Read a model (as moshi_engine_options.model) and write `out`. A .gguf file holds the whole model,
  * with configuration, tokenizer and codec: it needs nothing beside it. A .safetensors file holds
  * the language model's weights alone. Damaged weights are refused. `out` appears only when it is
- * whole. Memory: a few tensors. */
+ * whole. Memory: half a megabyte per thread. */
 MOSHI_API int moshi_convert(const char *in, const char *out, const moshi_convert_options *options,
                             moshi_error *err);
 

@@ -112,6 +112,25 @@ void mo_file_close(mo_file *file) {
     memset(file, 0, sizeof *file);
 }
 
+/* Whole pages: all that hold a byte are fetched, those that hold nothing else are dropped. */
+void mo_file_advise(const mo_file *file, const void *data, uint64_t bytes, bool need) {
+#if defined(MADV_WILLNEED) && defined(MADV_DONTNEED)
+    if (!file->map || bytes == 0) return;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t first = (size_t)((const uint8_t *)data - file->data), end = first + (size_t)bytes;
+    first = need ? first / page * page : (first + page - 1) / page * page;
+    if (!need) end = end / page * page;
+    if (first < end)
+        (void)madvise((uint8_t *)file->map + first, end - first,
+                      need ? MADV_WILLNEED : MADV_DONTNEED);
+#else
+    (void)file;
+    (void)data;
+    (void)bytes;
+    (void)need;
+#endif
+}
+
 /* ---- checkpoints --------------------------------------------------------------------------- */
 
 static bool begins(const mo_file *file, const char *magic, size_t n) {

@@ -62,6 +62,9 @@ typedef struct mo_file {
 int mo_file_map(mo_file *out, const char *path, const char *name, moshi_error *err);
 int mo_file_borrow(mo_file *out, const void *data, size_t size, const char *name, moshi_error *err);
 void mo_file_close(mo_file *file);
+/* Some bytes of a mapped file are needed soon, or not needed any more (they can be read again all
+ * the same). Only advice. */
+void mo_file_advise(const mo_file *file, const void *data, uint64_t bytes, bool need);
 
 typedef struct mo_gguf_value mo_gguf_value; /* gguf.h */
 

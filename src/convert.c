@@ -1,345 +1,261 @@
-/* convert.c - one model file into another: other number formats, other container. Tensor by tensor,
- * so that memory does not grow with the model; rows of a tensor are shared among threads. */
+/* convert.c - one model file into another: other number formats, other container.
+ *
+ * The tensors are cut into chunks of rows, whole batches of which go through the worker threads:
+ * read, judged, adapted, quantised, written at their place. Memory does not grow with the model. */
 #include "cpu/pool.h"
-#include "files.h"
-#include "packed.h"
-#include "quant.h"
-#include "weights.h"
-#include "writer.h"
+#include "recipe.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK_FLOATS = 1 << 18, MAX_THREADS = 256 };
+enum {
+    CHUNK_FLOATS = 1 << 16, /* what stays in the cache of a core from one step to the next */
+    BATCH_CHUNKS = 64,      /* per thread: tens of milliseconds between looks at the user */
+    AHEAD_BYTES = 64 << 20, /* asked from the disk before they are needed */
+    MAX_THREADS = 256
+};
 
-/* One tensor of the result. */
-typedef struct item {
-    const mo_checkpoint *ck;
-    const mo_tensor_view *t;
-    char *name;
-    mo_dtype to;
-    int64_t rows, cols; /* as converted: vectors are one row */
-} item;
+/* Some rows of one tensor, and what came of them. */
+typedef struct chunk {
+    const mo_recipe_item *it;
+    const mo_out_tensor *out;
+    int64_t first, n;
+    uint32_t bits;       /* all magnitudes of the source or-ed: 0 when all are zero */
+    const char *problem; /* of the numbers, or NULL */
+    int rc, error;       /* of adding an adapter; errno of writing */
+    double square, loss; /* when verifying: sums of the numbers' and the errors' squares */
+} chunk;
 
 typedef struct conversion {
     const moshi_convert_options *options;
     mo_model_files files;
-    mo_file_format format;
-    item *items;
-    size_t n_items;
-    mo_out_tensor *out;
+    mo_loras loras;
+    mo_recipe recipe;
+    mo_writer writer;
     mo_pool *pool;
-    float *floats;   /* [threads, chunk] */
-    size_t chunk;    /* floats per thread */
-    uint8_t *result; /* bytes of the tensor in work */
-    size_t result_bytes;
-    uint64_t done, total;
+    const mo_quant_set *set;
+    chunk *batch; /* [threads * BATCH_CHUNKS] */
+    int threads;
+    size_t floats;        /* per thread and copy: CHUNK_FLOATS, or one row */
+    float *numbers;       /* [threads, copies, floats] */
+    mo_checkpoint back;   /* the result as it was read back, when verifying */
+    double *losses;       /* [recipe.n] relative RMS errors; -1 when nobody asked */
+    uint64_t before;      /* bytes of the tensors that are done ... */
+    uint64_t done, total; /* ... and of all that was done so far */
     moshi_error *err;
 } conversion;
 
-/* ---- planning ------------------------------------------------------------------------------- */
+/* ---- one chunk, on any thread --------------------------------------------------------------- */
 
-/* Formats from coarse to fine, and what the sensitive parts get instead. */
-static mo_dtype finer(mo_dtype t) {
-    switch (t) {
-    case MO_Q4_0:
-    case MO_Q4_K:
-        return MO_Q6_K;
-    case MO_Q6_K:
-        return MO_Q8_0;
-    default:
-        return t;
-    }
+static void judge(const conversion *c, chunk *k, const float *x, size_t n) {
+    bool special;
+    c->set->scan(x, n, &k->bits, &special);
+    if (!special) return;
+    k->problem = "contains infinite numbers";
+    for (size_t i = 0; i < n; i++)
+        if (isnan(x[i])) k->problem = "contains NaN";
 }
 
-/* The nearest finer format whose blocks fill rows of `cols`. */
-static mo_dtype fitting(mo_dtype t, int64_t cols) {
-    if (cols % (int64_t)mo_dtype_block(t) == 0) return t;
-    return mo_dtype_block(t) > 32 && cols % 32 == 0 ? MO_Q8_0 : MO_BF16;
+static int add_adapter(conversion *c, const chunk *k, float *x) {
+    const mo_use *u = k->it->use;
+    return mo_loras_apply(&c->loras,
+                          &(mo_lora_target){.name = u->name,
+                                            .set = (int)(k->first / u->part_rows),
+                                            .rows = u->rows,
+                                            .cols = u->cols,
+                                            .first = k->first,
+                                            .n = k->n,
+                                            .part_rows = u->part_rows},
+                          x, NULL);
 }
 
-/* The depth transformer speaks the audio and is a tenth of the bytes; heads decide every token. */
-static bool sensitive(const char *name) {
-    return mo_glob("depformer* linears.* text_linear.* extra_heads.*", name);
+/* The source's numbers, adapter included; false when nothing can be done with them. */
+static bool read_chunk(conversion *c, chunk *k, float *x) {
+    mo_packed_read(&k->it->from, k->first, k->n, x);
+    judge(c, k, x, (size_t)(k->n * k->it->from.cols));
+    if (k->problem) return false;
+    if (k->it->has_adapter) k->rc = add_adapter(c, k, x);
+    return k->rc == 0;
 }
 
-static bool is_matrix(const mo_tensor_view *t) {
-    return t->ndim == 2 && t->shape[0] > 1 && t->shape[1] > 1;
-}
-
-/* Type that `keep` asks for; 0 no match, 1 found, < 0 error. */
-static int kept_type(const conversion *c, const char *name, mo_dtype *out) {
-    const char *p = c->options->keep;
-    while (p && *p) {
-        size_t n = strcspn(p, ",");
-        char *rule = mo_format("%.*s", (int)n, p);
-        if (!rule) return mo_fail(c->err, MOSHI_ENOMEM, "out of memory");
-        char *equals = strrchr(rule, '=');
-        const mo_quant *q = equals ? mo_quant_find(equals + 1) : NULL;
-        bool sound = q && q->quantise && equals > rule;
-        if (!sound) {
-            int rc = mo_fail(c->err, MOSHI_EINVAL,
-                             "keep: '%s': wanted GLOB=TYPE with a type that can be written", rule);
-            free(rule);
-            return rc;
-        }
-        *equals = 0;
-        bool hit = mo_glob(rule, name);
-        free(rule);
-        if (hit) {
-            *out = q->dtype;
-            return 1;
-        }
-        p += n + (p[n] == ',');
-    }
-    return 0;
-}
-
-/* Decide the type of one item of the language model. */
-static int plan_type(const conversion *c, item *it, mo_dtype type) {
-    mo_dtype kept = type;
-    int rc = kept_type(c, it->name, &kept);
-    if (rc < 0) return rc;
-    if (!is_matrix(it->t)) {
-        it->to = MO_F32;
-        return 0;
-    }
-    it->to = rc ? kept : sensitive(it->name) ? finer(type) : type;
-    it->to = fitting(it->to, it->cols);
-    return 0;
-}
-
-/* Scales and biases go with the matrix they belong to. */
-static bool is_companion(const mo_checkpoint *ck, const char *name) {
-    size_t n = strlen(name);
-    if (n > 4 && !strcmp(name + n - 4, "_scb")) return true;
-    for (int i = 0; i < 2; i++) {
-        const char *suffix = i ? ".biases" : ".scales";
-        size_t m = strlen(suffix);
-        if (n <= m || strcmp(name + n - m, suffix) != 0) continue;
-        char *base = mo_format("%.*s.weight", (int)(n - m), name);
-        const mo_tensor_view *t = base ? mo_checkpoint_find(ck, base) : NULL;
-        free(base);
-        if (t && t->dtype == MO_U32) return true;
-    }
-    return false;
-}
-
-static int check_source(const conversion *c, const mo_checkpoint *ck, const mo_tensor_view *t) {
-    if (t->dtype == MO_U32)
-        return mo_fail(c->err, MOSHI_EMODEL,
-                       "%s: tensor '%s': weights quantised for MLX cannot be converted; start from "
-                       "the bf16 version of the model",
-                       ck->file.name, t->name);
-    if (!mo_quant_of(t->dtype) && t->dtype != MO_I8)
-        return mo_fail(c->err, MOSHI_EMODEL, "%s: tensor '%s': wanted weights, found %s",
-                       ck->file.name, t->name, mo_dtype_name(t->dtype));
-    /* Damage must not hide in another format. */
-    const char *problem = mo_tensor_problem(t);
-    if (problem)
-        return mo_fail(c->err, MOSHI_EMODEL, "%s: tensor '%s' %s: wanted trained weights",
-                       ck->file.name, t->name, problem);
-    for (const char *p = t->name; *p; p++)
-        if ((uint8_t)*p < 0x20 || *p == '"' || *p == '\\')
-            return mo_fail(c->err, MOSHI_EMODEL,
-                           "%s: a tensor's name holds quotes or control "
-                           "characters: wanted a plain name",
-                           ck->file.name);
-    return 0;
-}
-
-/* Add the tensors of one checkpoint, under `prefix`. type < 0: as they are. */
-static int plan_checkpoint(conversion *c, const mo_checkpoint *ck, const char *prefix, int type) {
-    for (size_t i = 0; i < ck->n_tensors; i++) {
-        const mo_tensor_view *t = &ck->tensors[i];
-        if (is_companion(ck, t->name)) continue;
-        int rc = check_source(c, ck, t);
-        if (rc < 0) return rc;
-        item *it = &c->items[c->n_items];
-        *it = (item){.ck = ck, .t = t, .name = mo_format("%s%s", prefix, t->name), .to = t->dtype};
-        if (!it->name) return mo_fail(c->err, MOSHI_ENOMEM, "out of memory");
-        c->n_items++;
-        bool rows = is_matrix(t) || t->dtype == MO_I8;
-        it->rows = rows ? t->shape[0] : 1;
-        it->cols = rows ? t->shape[1] : (int64_t)t->count;
-        rc = type < 0 ? 0 : plan_type(c, it, (mo_dtype)type);
-        if (rc < 0) return rc;
-        if (!mo_format_holds(c->format, it->to))
-            return mo_fail(c->err, MOSHI_EINVAL,
-                           "%s cannot be stored in a safetensors file: write a .gguf",
-                           mo_dtype_name(it->to));
-        c->total += t->bytes;
-    }
-    return 0;
-}
-
-static int plan_out(conversion *c) {
-    c->out = mo_calloc(c->n_items + 1, sizeof *c->out);
-    if (!c->out) return mo_fail(c->err, MOSHI_ENOMEM, "out of memory");
-    for (size_t i = 0; i < c->n_items; i++) {
-        const item *it = &c->items[i];
-        mo_out_tensor *o = &c->out[i];
-        *o = (mo_out_tensor){.name = it->name, .dtype = it->to, .ndim = it->t->ndim};
-        memcpy(o->shape, it->t->shape, sizeof o->shape);
-        o->bytes = (uint64_t)it->rows * mo_dtype_row_bytes(it->to, (uint64_t)it->cols);
-        if (o->bytes > c->result_bytes) c->result_bytes = (size_t)o->bytes;
-        if ((size_t)it->cols > c->chunk) c->chunk = (size_t)it->cols;
-    }
-    if (c->chunk < CHUNK_FLOATS) c->chunk = CHUNK_FLOATS;
-    return 0;
-}
-
-static int plan(conversion *c, const mo_quant *type) {
-    const mo_model_files *f = &c->files;
-    c->items = mo_calloc(f->lm_file.n_tensors + f->mimi_file.n_tensors + 1, sizeof *c->items);
-    if (!c->items) return mo_fail(c->err, MOSHI_ENOMEM, "out of memory");
-    int rc = 0;
-    bool whole = f->has_lm && c->format == MO_FORMAT_GGUF;
-    if (f->has_lm) rc = plan_checkpoint(c, &f->lm_file, "", (int)type->dtype);
-    if (rc == 0 && whole && f->has_mimi) rc = plan_checkpoint(c, &f->mimi_file, MO_MIMI_PREFIX, -1);
-    if (rc == 0 && !f->has_lm) rc = plan_checkpoint(c, &f->mimi_file, "", (int)type->dtype);
-    return rc < 0 ? rc : plan_out(c);
-}
-
-/* ---- one tensor ----------------------------------------------------------------------------- */
-
-typedef struct job {
-    conversion *c;
-    const item *it;
-    mo_packed packed; /* source, when it is a matrix */
-    bool plain;       /* source is one row of floats or blocks */
-    int64_t rows_per_chunk;
-    /* verification: the result as it was read back, and the error sums of every chunk */
-    const mo_tensor_view *result;
-    double *squares, *errors;
-} job;
-
-static void read_rows(const job *j, int64_t first, int64_t n, float *out) {
-    if (j->plain)
-        mo_quant_of(j->it->t->dtype)->dequantise(j->it->t->data, out, (size_t)j->it->cols);
+static void convert_chunk(void *ctx, int at, int thread) {
+    conversion *c = ctx;
+    chunk *k = &c->batch[at];
+    const mo_recipe_item *it = k->it;
+    size_t row = (size_t)mo_dtype_row_bytes(it->to, (uint64_t)it->from.cols);
+    size_t skip = (size_t)k->first * row, n = (size_t)(k->n * it->from.cols);
+    float *x = c->numbers + (size_t)thread * 2 * c->floats, *packed = x + c->floats;
+    const void *bytes = packed;
+    if (!read_chunk(c, k, x)) return;
+    if (it->to == it->t->dtype && !it->has_adapter)
+        bytes = (const uint8_t *)it->t->data + skip;
     else
-        mo_packed_read(&j->packed, first, n, out);
+        mo_quant_row(c->set, it->to)->quantise(x, packed, n);
+    k->error = mo_writer_put(&c->writer, k->out->at + skip, bytes, (size_t)k->n * row);
 }
 
-static int64_t chunk_rows(const job *j, int chunk, int64_t *first) {
-    *first = chunk * j->rows_per_chunk;
-    int64_t left = j->it->rows - *first;
-    return left < j->rows_per_chunk ? left : j->rows_per_chunk;
-}
-
-static void convert_chunk(void *ctx, int chunk, int thread) {
-    const job *j = ctx;
-    conversion *c = j->c;
-    int64_t first, n = chunk_rows(j, chunk, &first);
-    float *x = c->floats + (size_t)thread * c->chunk;
-    size_t row = (size_t)mo_dtype_row_bytes(j->it->to, (uint64_t)j->it->cols);
-    read_rows(j, first, n, x);
-    mo_quant_of(j->it->to)->quantise(x, c->result + (size_t)first * row, (size_t)(n * j->it->cols));
-}
-
-static int job_begin(job *j, conversion *c, const item *it, int *chunks) {
-    *j = (job){.c = c, .it = it, .plain = it->rows == 1};
-    if (!j->plain) {
-        int rc = mo_packed_open(&j->packed, it->ck, it->t, it->rows, it->cols, c->err);
-        if (rc < 0) return rc;
+static void verify_chunk(void *ctx, int at, int thread) {
+    conversion *c = ctx;
+    chunk *k = &c->batch[at];
+    const mo_recipe_item *it = k->it;
+    const mo_tensor_view *back = mo_checkpoint_find(&c->back, it->name);
+    size_t row = (size_t)mo_dtype_row_bytes(it->to, (uint64_t)it->from.cols);
+    size_t n = (size_t)(k->n * it->from.cols);
+    float *x = c->numbers + (size_t)thread * 2 * c->floats, *y = x + c->floats;
+    if (!read_chunk(c, k, x)) return;
+    mo_quant_row(c->set, it->to)
+        ->dequantise((const uint8_t *)back->data + (size_t)k->first * row, y, n);
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)x[i] - (double)y[i];
+        k->square += (double)x[i] * (double)x[i];
+        k->loss += d * d;
     }
-    j->rows_per_chunk = (int64_t)c->chunk / it->cols;
-    *chunks = (int)((it->rows + j->rows_per_chunk - 1) / j->rows_per_chunk);
+}
+
+/* ---- all chunks ----------------------------------------------------------------------------- */
+
+/* One time through all tensors. */
+typedef struct pass {
+    size_t item;          /* where the next batch begins ... */
+    int64_t row;          /* ... and the row in it */
+    size_t ahead;         /* first item that the disk was not asked for, ... */
+    uint64_t ahead_bytes; /* ... and the bytes of those before */
+    uint32_t bits;        /* sums over the chunks of the item in work */
+    double square, loss;
+} pass;
+
+/* Fill the batch; chunks never reach over the end of a weight set, because adapters belong to one.
+ */
+static int next_batch(conversion *c, pass *p) {
+    int n = 0;
+    while (n < c->threads * BATCH_CHUNKS && p->item < c->recipe.n) {
+        const mo_recipe_item *it = &c->recipe.items[p->item];
+        int64_t rows = it->from.rows, part = it->use ? it->use->part_rows : rows;
+        if (p->row < rows) {
+            int64_t most = (int64_t)c->floats / it->from.cols, left = part - p->row % part;
+            chunk *k = &c->batch[n++];
+            *k = (chunk){.it = it, .out = &c->recipe.out[p->item], .first = p->row};
+            k->n = most < left ? most : left;
+            p->row += k->n;
+        }
+        if (p->row == rows) {
+            p->item++;
+            p->row = 0;
+        }
+    }
+    return n;
+}
+
+/* What happened to a chunk; asked in the order of the file, so that threads change no message. */
+static int check_chunk(const conversion *c, const chunk *k) {
+    const mo_recipe_item *it = k->it;
+    if (k->problem)
+        return mo_fail(c->err, MOSHI_EMODEL, "%s: tensor '%s' %s: wanted trained weights",
+                       it->ck->file.name, it->t->name, k->problem);
+    if (k->rc < 0)
+        return mo_fail(c->err, k->rc, "%s: cannot add its adapter: %s", it->name,
+                       moshi_strerror(k->rc));
+    return k->error ? mo_writer_failed(&c->writer, k->error) : 0;
+}
+
+/* Have the disk read what is needed soon, or forget what was needed: only so do files larger than
+ * memory not push out everything else. */
+static void advise(const mo_recipe_item *it, bool need) {
+    const mo_tensor_view *views[] = {it->t, it->from.scales, it->from.biases};
+    for (int i = 0; i < 3; i++)
+        if (views[i]) mo_file_advise(&it->ck->file, views[i]->data, views[i]->bytes, need);
+}
+
+static void read_ahead(const conversion *c, pass *p) {
+    while (p->ahead < c->recipe.n && p->ahead_bytes < c->before + AHEAD_BYTES) {
+        const mo_recipe_item *it = &c->recipe.items[p->ahead++];
+        advise(it, true);
+        p->ahead_bytes += it->bytes_in;
+    }
+}
+
+/* Add up what a chunk says about its item; after its last one, judge and forget the item. */
+static int settle(conversion *c, pass *p, const chunk *k) {
+    const mo_recipe_item *it = k->it;
+    int rc = check_chunk(c, k);
+    if (rc < 0) return rc;
+    p->bits |= k->bits;
+    p->square += k->square;
+    p->loss += k->loss;
+    int64_t rows = k->first + k->n;
+    c->done = c->before + (uint64_t)((double)it->bytes_in * (double)rows / (double)it->from.rows);
+    if (rows < it->from.rows) return 0;
+    if (p->bits == 0 && it->must_not_be_0)
+        return mo_fail(c->err, MOSHI_EMODEL, "%s: tensor '%s' is all zeros: wanted trained weights",
+                       it->ck->file.name, it->t->name);
+    c->losses[it - c->recipe.items] = p->square > 0 ? sqrt(p->loss / p->square) : sqrt(p->loss);
+    c->before = c->done;
+    p->bits = 0;
+    p->square = p->loss = 0;
+    advise(it, false);
     return 0;
 }
 
-static int convert_item(conversion *c, const item *it, const mo_out_tensor *o, mo_writer *w) {
-    if (it->to == it->t->dtype) return mo_writer_data(w, it->t->data, (size_t)o->bytes, true);
-    job j;
-    int chunks, rc = job_begin(&j, c, it, &chunks);
-    if (rc < 0) return rc;
-    mo_pool_run(c->pool, convert_chunk, &j, chunks);
-    return mo_writer_data(w, c->result, (size_t)o->bytes, true);
-}
-
-static int advance(conversion *c, const item *it) {
-    c->done += it->t->bytes;
-    if (c->options->progress && c->options->progress(c->options->user, c->done, c->total))
-        return mo_fail(c->err, MOSHI_ECANCELLED, "conversion was cancelled");
+static int run_pass(conversion *c, mo_pool_fn fn) {
+    const moshi_convert_options *o = c->options;
+    pass p = {.ahead_bytes = c->before};
+    int n;
+    while ((n = next_batch(c, &p)) > 0) {
+        read_ahead(c, &p);
+        mo_pool_run(c->pool, fn, c, n);
+        for (int i = 0; i < n; i++) {
+            int rc = settle(c, &p, &c->batch[i]);
+            if (rc < 0) return rc;
+        }
+        if (o->progress && o->progress(o->user, c->done, c->total))
+            return mo_fail(c->err, MOSHI_ECANCELLED, "conversion was cancelled");
+    }
     return 0;
 }
 
 /* ---- reading back --------------------------------------------------------------------------- */
 
-static void verify_chunk(void *ctx, int chunk, int thread) {
-    const job *j = ctx;
-    conversion *c = j->c;
-    int64_t first, n = chunk_rows(j, chunk, &first), cols = j->it->cols;
-    float *x = c->floats + (size_t)thread * 2 * c->chunk, *y = x + c->chunk;
-    size_t row = (size_t)mo_dtype_row_bytes(j->it->to, (uint64_t)cols);
-    read_rows(j, first, n, x);
-    mo_quant_of(j->it->to)->dequantise((const uint8_t *)j->result->data + (size_t)first * row, y,
-                                       (size_t)(n * cols));
-    double square = 0, error = 0;
-    for (int64_t i = 0; i < n * cols; i++) {
-        double d = (double)x[i] - (double)y[i];
-        square += (double)x[i] * (double)x[i];
-        error += d * d;
-    }
-    j->squares[chunk] = square;
-    j->errors[chunk] = error;
-}
-
-/* Relative RMS error of one tensor as it lies in the file; < 0 when it cannot be told. */
-static int verify_item(conversion *c, const item *it, const mo_checkpoint *written, double *out) {
-    job j;
-    int chunks, rc = job_begin(&j, c, it, &chunks);
-    if (rc < 0) return rc;
-    j.result = mo_checkpoint_find(written, it->name);
-    if (!j.result || j.result->dtype != it->to || j.result->count != it->t->count)
-        return mo_fail(c->err, MOSHI_EIO, "%s: tensor '%s' is not what was written",
-                       written->file.name, it->name);
-    j.squares = mo_calloc((size_t)chunks * 2, sizeof *j.squares);
-    if (!j.squares) return mo_fail(c->err, MOSHI_ENOMEM, "out of memory");
-    j.errors = j.squares + chunks;
-    mo_pool_run(c->pool, verify_chunk, &j, chunks);
-    double square = 0, error = 0;
-    for (int i = 0; i < chunks; i++) {
-        square += j.squares[i];
-        error += j.errors[i];
-    }
-    free(j.squares);
-    *out = square > 0 ? sqrt(error / square) : sqrt(error);
-    return 0;
-}
-
-static int report(conversion *c, const char *path) {
-    mo_checkpoint written = {0};
+/* Is the file what was meant to be written, before it gets its name? */
+static int verify(conversion *c, const char *path) {
     mo_file file;
-    int rc = 0;
-    if (!c->options->report) return 0;
-    if (c->options->verify) {
-        rc = mo_file_map(&file, path, path, c->err);
-        if (rc == 0) rc = mo_checkpoint_open(&written, &file, c->err);
+    int rc = mo_file_map(&file, c->writer.temporary, path, c->err);
+    if (rc == 0) rc = mo_checkpoint_open(&c->back, &file, c->err);
+    for (size_t i = 0; rc == 0 && i < c->recipe.n; i++) {
+        const mo_out_tensor *o = &c->recipe.out[i];
+        const mo_tensor_view *t = mo_checkpoint_find(&c->back, o->name);
+        if (!t || t->dtype != o->dtype || t->bytes != o->bytes)
+            rc = mo_fail(c->err, MOSHI_EIO, "%s: tensor '%s' is not what was written", path,
+                         o->name);
     }
-    for (size_t i = 0; rc == 0 && i < c->n_items; i++) {
-        const item *it = &c->items[i];
+    if (rc == 0) rc = run_pass(c, verify_chunk);
+    for (size_t i = 0; rc == 0 && i < c->recipe.n; i++)
+        if (!isfinite(c->losses[i]))
+            rc = mo_fail(c->err, MOSHI_EIO, "%s: tensor '%s' reads back as other numbers", path,
+                         c->recipe.out[i].name);
+    return rc;
+}
+
+static void report(const conversion *c) {
+    for (size_t i = 0; c->options->report && i < c->recipe.n; i++) {
+        const mo_recipe_item *it = &c->recipe.items[i];
         moshi_converted r = {.name = it->name,
                              .from = mo_dtype_name(it->t->dtype),
                              .to = mo_dtype_name(it->to),
-                             .count = it->t->count,
-                             .bytes_in = it->t->bytes,
-                             .bytes_out = c->out[i].bytes,
-                             .error = -1};
-        if (c->options->verify) rc = verify_item(c, it, &written, &r.error);
-        if (rc == 0) c->options->report(c->options->user, &r);
+                             .count = (uint64_t)it->from.rows * (uint64_t)it->from.cols,
+                             .bytes_in = it->bytes_in,
+                             .bytes_out = c->recipe.out[i].bytes,
+                             .error = c->options->verify ? c->losses[i] : -1};
+        c->options->report(c->options->user, &r);
     }
-    mo_checkpoint_close(&written);
-    return rc;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-static size_t carried_values(const conversion *c, mo_out_value out[5]) {
+static size_t carried_values(const conversion *c, mo_file_format format, mo_out_value out[4]) {
     const mo_model_files *f = &c->files;
     size_t n = 0;
-    if (c->format != MO_FORMAT_GGUF) return 0;
+    if (format != MO_FORMAT_GGUF) return 0;
     out[n++] = (mo_out_value){.key = "general.architecture", .data = "moshi", .size = 5};
     out[n++] = (mo_out_value){.key = MO_KEY_CONFIG, .data = f->config.data, .size = f->config.size};
     if (f->mimi_config.data)
@@ -353,80 +269,100 @@ static size_t carried_values(const conversion *c, mo_out_value out[5]) {
     return n;
 }
 
-static int write_all(conversion *c, const char *path) {
-    mo_out_value values[5];
-    mo_writer w;
-    size_t n_values = carried_values(c, values);
-    int rc = mo_writer_open(&w, path, c->format, c->out, c->n_items, values, n_values, c->err);
+static int write_file(conversion *c, const char *path, mo_file_format format) {
+    mo_out_value values[4];
+    size_t n_values = carried_values(c, format, values);
+    int rc = mo_writer_open(&c->writer, path, format, c->recipe.out, c->recipe.n, values, n_values,
+                            c->err);
     if (rc < 0) return rc;
-    for (size_t i = 0; rc == 0 && i < c->n_items; i++) {
-        rc = convert_item(c, &c->items[i], &c->out[i], &w);
-        if (rc == 0) rc = advance(c, &c->items[i]);
-    }
-    if (rc == 0) return mo_writer_finish(&w);
-    mo_writer_abort(&w);
+    rc = run_pass(c, convert_chunk);
+    if (rc == 0) rc = mo_writer_flush(&c->writer);
+    if (rc == 0 && c->options->verify) rc = verify(c, path);
+    if (rc == 0) return mo_writer_finish(&c->writer);
+    mo_writer_abort(&c->writer);
     return rc;
 }
 
-/* A GGUF file holds a whole model; safetensors files hold the language model of one. */
-static int open_source(conversion *c, const char *in, const moshi_finder *finder) {
-    bool whole = c->format == MO_FORMAT_GGUF;
-    int want = MO_WANT_LM | (whole ? MO_WANT_MIMI | MO_WANT_TEXT : 0);
-    const mo_model_place place = {.path = in, .finder = *finder};
-    return mo_model_files_open(&c->files, &place, want, c->err);
+static int choose_format(const char *out, mo_file_format *format, moshi_error *err) {
+    const char *dot = strrchr(out, '.');
+    if (dot && !strcmp(dot, ".gguf"))
+        *format = MO_FORMAT_GGUF;
+    else if (dot && !strcmp(dot, ".safetensors"))
+        *format = MO_FORMAT_SAFETENSORS;
+    else
+        return mo_fail(err, MOSHI_EINVAL, "%s: wanted a name that ends in .gguf or .safetensors",
+                       out);
+    return 0;
 }
 
-static int choose_format(conversion *c, const char *out) {
-    const char *dot = strrchr(out, '.');
-    if (dot && !strcmp(dot, ".gguf")) {
-        c->format = MO_FORMAT_GGUF;
-    } else if (dot && !strcmp(dot, ".safetensors")) {
-        c->format = MO_FORMAT_SAFETENSORS;
-    } else {
-        return mo_fail(c->err, MOSHI_EINVAL, "%s: wanted a name that ends in .gguf or .safetensors",
-                       out);
-    }
-    return 0;
+/* A GGUF file holds a whole model; safetensors files hold the language model of one. */
+static int open_source(conversion *c, const char *in, const mo_recipe_wish *wish) {
+    const moshi_convert_options *o = c->options;
+    bool whole = wish->format == MO_FORMAT_GGUF;
+    int want = MO_WANT_LM | (whole ? MO_WANT_MIMI | MO_WANT_TEXT : 0);
+    const mo_model_place place = {.path = in, .finder = o->finder};
+    int rc = mo_model_files_open(&c->files, &place, want, c->err);
+    if (rc == 0) rc = mo_loras_open(&c->loras, o->loras, o->n_loras, c->err);
+    if (rc == 0 && o->n_loras > 0 && !c->files.has_lm)
+        rc = mo_fail(c->err, MOSHI_EINVAL,
+                     "%s: wanted a language model for the adapters, found a codec", in);
+    return rc < 0 ? rc : mo_recipe_make(&c->recipe, &c->files, wish, c->err);
 }
 
 static int alloc_work(conversion *c) {
-    int threads = c->options->threads ? c->options->threads : mo_core_count();
-    if (threads < 1 || threads > MAX_THREADS)
+    c->threads = c->options->threads ? c->options->threads : mo_core_count();
+    if (c->threads < 1 || c->threads > MAX_THREADS)
         return mo_fail(c->err, MOSHI_EINVAL, "threads: wanted 1..%d, found %d", MAX_THREADS,
-                       threads);
-    c->pool = mo_pool_open(threads);
-    size_t halves = c->options->verify ? 2 : 1;
-    c->floats = mo_calloc((size_t)threads * halves * c->chunk, sizeof *c->floats);
-    c->result = mo_calloc(c->result_bytes + 1, 1);
-    if (!c->pool || !c->floats || !c->result)
-        return mo_fail(c->err, MOSHI_ENOMEM, "out of memory for the largest tensor");
+                       c->threads);
+    size_t threads = (size_t)c->threads, bytes;
+    c->floats = CHUNK_FLOATS;
+    c->set = mo_quant_set_fast();
+    for (size_t i = 0; i < c->recipe.n; i++) {
+        mo_packed *from = &c->recipe.items[i].from;
+        mo_packed_use(from, c->set);
+        if ((size_t)from->cols > c->floats) c->floats = (size_t)from->cols;
+    }
+    c->total = c->recipe.bytes_in * (c->options->verify ? 2 : 1);
+    c->pool = mo_pool_open(c->threads);
+    c->batch = mo_calloc(threads * BATCH_CHUNKS, sizeof *c->batch);
+    c->losses = mo_calloc(c->recipe.n + 1, sizeof *c->losses);
+    if (mo_mul(c->floats, threads * 2 * sizeof *c->numbers, &bytes))
+        c->numbers = mo_aligned_calloc(bytes);
+    if (!c->pool || !c->batch || !c->losses || !c->numbers)
+        return mo_fail(c->err, MOSHI_ENOMEM, "out of memory for %d threads", c->threads);
     return 0;
+}
+
+static void free_all(conversion *c) {
+    mo_checkpoint_close(&c->back);
+    mo_pool_close(c->pool);
+    mo_aligned_free(c->numbers);
+    free(c->losses);
+    free(c->batch);
+    mo_recipe_free(&c->recipe);
+    mo_loras_close(&c->loras);
+    mo_model_files_close(&c->files);
 }
 
 int moshi_convert(const char *in, const char *out, const moshi_convert_options *options,
                   moshi_error *err) {
-    conversion c = {.options = options, .err = err};
+    conversion c = {.options = options, .err = err, .writer = {.fd = -1}};
     if (err) *err = (moshi_error){0};
     if (!in || !out || !options || !options->type)
         return mo_fail(err, MOSHI_EINVAL, "moshi_convert: wanted in, out and a type");
-    const mo_quant *type = mo_quant_find(options->type);
-    if (!type || !type->quantise)
+    mo_recipe_wish wish = {.type = mo_quant_find(options->type),
+                           .keep = options->keep,
+                           .loras = options->n_loras ? &c.loras : NULL};
+    if (!wish.type || !wish.type->quantise)
         return mo_fail(err, MOSHI_EINVAL,
                        "type: wanted f32, f16, bf16, q8_0, q6_K, q4_K or q4_0, found '%s'",
                        options->type);
-    int rc = choose_format(&c, out);
+    int rc = choose_format(out, &wish.format, err);
     if (rc == 0) rc = moshi_check_output(out, in, err);
-    if (rc == 0) rc = open_source(&c, in, &options->finder);
-    if (rc == 0) rc = plan(&c, type);
+    if (rc == 0) rc = open_source(&c, in, &wish);
     if (rc == 0) rc = alloc_work(&c);
-    if (rc == 0) rc = write_all(&c, out);
-    if (rc == 0) rc = report(&c, out);
-    for (size_t i = 0; i < c.n_items; i++) free(c.items[i].name);
-    free(c.items);
-    free(c.out);
-    free(c.floats);
-    free(c.result);
-    mo_pool_close(c.pool);
-    mo_model_files_close(&c.files);
+    if (rc == 0) rc = write_file(&c, out, wish.format);
+    if (rc == 0) report(&c);
+    free_all(&c);
     return rc;
 }

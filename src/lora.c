@@ -53,6 +53,7 @@ void mo_loras_close(mo_loras *loras) {
 typedef struct pair {
     const mo_tensor_view *a, *b;
     int64_t first; /* row of B that belongs to the first row wanted */
+    bool of_part;  /* of one weight set */
 } pair;
 
 static const mo_tensor_view *half(const mo_lora *l, const char *layer, const char *which) {
@@ -68,11 +69,12 @@ static bool find_pair(const mo_lora *l, const mo_lora_target *t, pair *out) {
     if (n > w && (!strcmp(t->name + n - w, ".weight") || !strcmp(t->name + n - w, "_weight")))
         n -= w;
     snprintf(layer, sizeof layer, "%.*s", (int)n, t->name);
-    *out = (pair){half(l, layer, "lora_A"), half(l, layer, "lora_B"), t->first};
+    *out = (pair){half(l, layer, "lora_A"), half(l, layer, "lora_B"), t->first, false};
     if (out->a || out->b) return true;
     /* in_proj and out_proj: the reference has one module per weight set, in_projs.S */
     snprintf(set, sizeof set, "%.*ss.%d", (int)n, t->name, t->set);
-    *out = (pair){half(l, set, "lora_A"), half(l, set, "lora_B"), 0};
+    *out = (pair){half(l, set, "lora_A"), half(l, set, "lora_B"), t->first - t->set * t->part_rows,
+                  true};
     return out->a || out->b;
 }
 
@@ -90,7 +92,7 @@ static int check_pair(const mo_lora *l, const mo_lora_target *t, const pair *p, 
     const mo_tensor_view *a = p->a, *b = p->b;
     bool fits = mo_dtype_is_float(a->dtype) && mo_dtype_is_float(b->dtype) && a->ndim == 2 &&
                 b->ndim == 2 && a->shape[1] == t->cols && b->shape[1] == a->shape[0] &&
-                (b->shape[0] == t->rows || (p->first == 0 && b->shape[0] == t->n));
+                b->shape[0] == (p->of_part ? t->part_rows : t->rows);
     if (!fits)
         return mo_fail(
             err, MOSHI_EMODEL,
@@ -101,12 +103,19 @@ static int check_pair(const mo_lora *l, const mo_lora_target *t, const pair *p, 
     return 0;
 }
 
+/* Threads may add adapters at the same time once all are marked: then nobody writes here. */
+static void mark(mo_lora *l, const mo_tensor_view *t) {
+    uint8_t *used = &l->used[t - l->ck.tensors];
+    if (!*used) *used = 1;
+}
+
 static int apply_one(mo_lora *l, const mo_lora_target *t, const pair *p, float *w,
                      moshi_error *err) {
     int rc = check_pair(l, t, p, err);
     if (rc < 0) return rc;
     int64_t rank = p->a->shape[0];
-    l->used[p->a - l->ck.tensors] = l->used[p->b - l->ck.tensors] = 1;
+    mark(l, p->a);
+    mark(l, p->b);
     if (!w) return 0;
     float *a = mo_calloc((size_t)p->a->count, sizeof *a), *b = mo_calloc((size_t)rank, sizeof *b);
     if (a && b) {

@@ -25,12 +25,14 @@ typedef struct mo_lora_target {
     const char *name;
     int set;
     int64_t rows, cols; /* of the whole matrix */
-    int64_t first, n;   /* rows wanted */
+    int64_t first, n;   /* rows wanted, of one weight set */
+    int64_t part_rows;  /* of a weight set */
 } mo_lora_target;
 
 /* Does any adapter change this matrix? */
 bool mo_loras_touch(const mo_loras *loras, const mo_lora_target *target);
-/* Add every adapter's share to w [n, cols]; w NULL: only check that it fits. */
+/* Add every adapter's share to w [n, cols]; w NULL: only check that it fits. Threads may do this at
+ * the same time for targets that were checked before. */
 int mo_loras_apply(mo_loras *loras, const mo_lora_target *target, float *w, moshi_error *err);
 /* All adapters of a model must have found their layer. */
 int mo_loras_check_used(const mo_loras *loras, moshi_error *err);

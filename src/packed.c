@@ -1,7 +1,5 @@
 #include "packed.h"
 
-#include "quant.h"
-
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -69,7 +67,7 @@ int mo_packed_open(mo_packed *out, const mo_checkpoint *ck, const mo_tensor_view
                    int64_t cols, moshi_error *err) {
     char wanted[96];
     snprintf(wanted, sizeof wanted, "shape [%" PRId64 ", %" PRId64 "]", rows, cols);
-    *out = (mo_packed){.t = t, .rows = rows, .cols = cols};
+    *out = (mo_packed){.t = t, .rows = rows, .cols = cols, .set = mo_quant_set_plain()};
     if (t->dtype == MO_U32) {
         out->packing = MO_PACKED_GROUPS;
         return open_groups(out, ck, err);
@@ -81,38 +79,51 @@ int mo_packed_open(mo_packed *out, const mo_checkpoint *ck, const mo_tensor_view
         return open_rows(out, ck, err);
     }
     if (!mo_quant_of(t->dtype)) return refuse(ck, t, err, "a number format this version knows");
-    out->packing = mo_dtype_block(t->dtype) > 1 ? MO_PACKED_BLOCKS : MO_PACKED_FLOAT;
+    mo_packed_flat(out, t, rows, cols);
     return 0;
 }
 
-/* One row of MLX groups: number i sits in word i / per, lowest bits first. */
+void mo_packed_flat(mo_packed *out, const mo_tensor_view *t, int64_t rows, int64_t cols) {
+    *out = (mo_packed){.packing = mo_dtype_block(t->dtype) > 1 ? MO_PACKED_BLOCKS : MO_PACKED_FLOAT,
+                       .t = t,
+                       .rows = rows,
+                       .cols = cols,
+                       .set = mo_quant_set_plain(),
+                       .quant = mo_quant_of(t->dtype)};
+}
+
+void mo_packed_use(mo_packed *p, const mo_quant_set *set) {
+    p->set = set;
+    if (p->quant) p->quant = mo_quant_row(set, p->t->dtype);
+}
+
+/* One row of MLX groups: number i sits in word i / per, lowest bits first, which makes bytes in
+ * order. A group that ends within a byte is unpacked number by number. */
 static void read_groups(const mo_packed *p, int64_t row, float *out) {
-    int64_t words = p->t->shape[1], groups = p->cols / p->group, per = 32 / p->bits;
-    const uint8_t *src = (const uint8_t *)p->t->data + (size_t)(row * words) * 4;
-    uint32_t mask = p->bits == 32 ? UINT32_MAX : (UINT32_C(1) << p->bits) - 1;
-    for (int64_t g = 0; g < groups; g++) {
+    int64_t groups = p->cols / p->group, step = p->group * p->bits;
+    const uint8_t *src = (const uint8_t *)p->t->data + (size_t)(row * p->t->shape[1]) * 4;
+    for (int64_t g = 0; g < groups; g++, out += p->group) {
         float scale = mo_tensor_at(p->scales, (uint64_t)(row * groups + g));
         float bias = mo_tensor_at(p->biases, (uint64_t)(row * groups + g));
-        for (int64_t i = g * p->group; i < (g + 1) * p->group; i++) {
-            uint32_t word;
-            memcpy(&word, src + i / per * 4, 4);
-            out[i] = scale * (float)(word >> (i % per * p->bits) & mask) + bias;
+        if (step % 8 == 0) {
+            p->set->unpack_group(src + g * step / 8, p->bits, scale, bias, out, (size_t)p->group);
+            continue;
         }
+        for (int64_t i = 0, bit = g * step; i < p->group; i++, bit += p->bits)
+            out[i] = scale * (float)(src[bit / 8] >> bit % 8 & ((1 << p->bits) - 1)) + bias;
     }
 }
 
 static void read_row(const mo_packed *p, int64_t row, float *out) {
-    float scb = mo_tensor_at(p->scales, (uint64_t)row);
     const int8_t *q = (const int8_t *)p->t->data + row * p->cols;
-    for (int64_t i = 0; i < p->cols; i++) out[i] = (float)q[i] * scb / 127.0f;
+    p->set->unpack_row(q, mo_tensor_at(p->scales, (uint64_t)row), out, (size_t)p->cols);
 }
 
 void mo_packed_read(const mo_packed *p, int64_t first, int64_t n, float *out) {
-    if (p->packing == MO_PACKED_FLOAT || p->packing == MO_PACKED_BLOCKS) {
-        const mo_quant *q = mo_quant_of(p->t->dtype);
+    if (p->quant) {
         size_t row = (size_t)mo_dtype_row_bytes(p->t->dtype, (uint64_t)p->cols);
-        q->dequantise((const uint8_t *)p->t->data + (size_t)first * row, out,
-                      (size_t)(n * p->cols));
+        p->quant->dequantise((const uint8_t *)p->t->data + (size_t)first * row, out,
+                             (size_t)(n * p->cols));
         return;
     }
     for (int64_t r = 0; r < n; r++, out += p->cols) {

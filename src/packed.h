@@ -3,7 +3,7 @@
 #ifndef MO_PACKED_H
 #define MO_PACKED_H
 
-#include "checkpoint.h"
+#include "quant.h"
 
 typedef enum mo_packing {
     MO_PACKED_FLOAT,  /* F32, F16, BF16 */
@@ -16,8 +16,10 @@ typedef struct mo_packed {
     mo_packing packing;
     const mo_tensor_view *t, *scales, *biases;
     int64_t rows, cols;
-    int bits;      /* GROUPS */
-    int64_t group; /* GROUPS: columns per scale */
+    int bits;                /* GROUPS */
+    int64_t group;           /* GROUPS: columns per scale */
+    const mo_quant_set *set; /* what unpacks: the plain one unless chosen */
+    const mo_quant *quant;   /* FLOAT, BLOCKS */
 } mo_packed;
 
 /* Do numbers of this type need unpacking? */
@@ -27,7 +29,12 @@ bool mo_dtype_is_packed(mo_dtype dtype);
  * `t` is its main tensor. MOSHI_EMODEL with wanted and found when something does not fit. */
 int mo_packed_open(mo_packed *out, const mo_checkpoint *ck, const mo_tensor_view *t, int64_t rows,
                    int64_t cols, moshi_error *err);
-/* Rows first .. first + n - 1 as float32 [n, cols]. */
+/* A tensor without companions (mo_quant_of() knows its type), of any shape, as that many rows of
+ * whole blocks. */
+void mo_packed_flat(mo_packed *out, const mo_tensor_view *t, int64_t rows, int64_t cols);
+/* Unpack with other instructions. */
+void mo_packed_use(mo_packed *p, const mo_quant_set *set);
+/* Rows first .. first + n - 1 as float32 [n, cols]. Any number of threads may read. */
 void mo_packed_read(const mo_packed *p, int64_t first, int64_t n, float *out);
 
 #endif

@@ -11,14 +11,14 @@ const mo_quant *mo_quant_at(size_t i) {
     return i < plain->n_rows ? &plain->rows[i] : NULL;
 }
 
-static const mo_quant *row_of(const mo_quant_set *set, mo_dtype dtype) {
+const mo_quant *mo_quant_row(const mo_quant_set *set, mo_dtype dtype) {
     for (size_t i = 0; i < set->n_rows; i++)
         if (set->rows[i].dtype == dtype) return &set->rows[i];
     return NULL;
 }
 
 const mo_quant *mo_quant_of(mo_dtype dtype) {
-    return row_of(mo_quant_set_plain(), dtype);
+    return mo_quant_row(mo_quant_set_plain(), dtype);
 }
 
 const mo_quant *mo_quant_find(const char *name) {
@@ -36,10 +36,10 @@ const mo_quant_set *mo_quant_set_at(size_t i) {
     return NULL;
 }
 
-const mo_quant *mo_quant_fast(mo_dtype dtype) {
-    size_t n = 0;
+const mo_quant_set *mo_quant_set_fast(void) {
+    size_t n = 1;
     while (mo_quant_set_at(n)) n++;
-    return row_of(mo_quant_set_at(n - 1), dtype);
+    return mo_quant_set_at(n - 1);
 }
 
 float mo_quant_dot(const mo_quant *q, const void *row, const float *x, size_t n) {

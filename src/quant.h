@@ -31,19 +31,25 @@ const mo_quant *mo_quant_find(const char *name);
 /* Every format in order; NULL at the end. */
 const mo_quant *mo_quant_at(size_t i);
 
-/* The rows above are compiled for any processor of this architecture. These do the same, to the
- * last bit, with more of what the machine has. */
+/* The rows above are compiled for any processor of this architecture. Sets do the same, to the last
+ * bit, with more of what the machine has. */
 typedef struct mo_quant_set {
     const char *name; /* "plain", "avx2", "avx512" */
     const mo_quant *rows;
     size_t n_rows;
+    /* n numbers of `bits` (1, 2, 4 or 8) each, whole bytes, low bits first: scale * q + bias. */
+    void (*unpack_group)(const uint8_t *in, int bits, float scale, float bias, float *x, size_t n);
+    void (*unpack_row)(const int8_t *in, float absmax, float *x, size_t n); /* q * absmax / 127 */
+    /* The bits of all magnitudes or-ed (0: all are zero), and whether one is NaN or infinite. */
+    void (*scan)(const float *x, size_t n, uint32_t *bits, bool *special);
 } mo_quant_set;
 
 /* Sets that this build has and this machine can run, the plain one first, the fastest last; NULL
  * at the end. Asks the processor, which takes microseconds: keep what it returns. */
 const mo_quant_set *mo_quant_set_at(size_t i);
-/* The row of the fastest set; NULL as mo_quant_of(). The same advice. */
-const mo_quant *mo_quant_fast(mo_dtype dtype);
+const mo_quant_set *mo_quant_set_fast(void); /* the last of them */
+/* As mo_quant_of(), of a set. */
+const mo_quant *mo_quant_row(const mo_quant_set *set, mo_dtype dtype);
 
 /* Sets as built: NULL where the file was compiled without its instruction set. */
 const mo_quant_set *mo_quant_set_plain(void);

@@ -1,11 +1,11 @@
 /* quant_avx2.c - number formats for AVX2. */
 #if defined(__AVX2__)
+#define LEVEL "avx2"
 #define LANES 8
 #include "quant_body.h"
 
 const mo_quant_set *mo_quant_set_avx2(void) {
-    static const mo_quant_set set = {"avx2", rows, sizeof rows / sizeof *rows};
-    return &set;
+    return &this_set;
 }
 #else
 #include "quant.h"

@@ -1,11 +1,11 @@
 /* quant_avx512.c - number formats for AVX-512. */
 #if defined(__AVX512F__)
+#define LEVEL "avx512"
 #define LANES 16
 #include "quant_body.h"
 
 const mo_quant_set *mo_quant_set_avx512(void) {
-    static const mo_quant_set set = {"avx512", rows, sizeof rows / sizeof *rows};
-    return &set;
+    return &this_set;
 }
 #else
 #include "quant.h"

@@ -376,6 +376,7 @@ static const mo_weight *load_changed(mo_loader *ld, const mo_tensor_view *t, mo_
 static const mo_weight *load_rows(mo_loader *ld, mo_layout layout, const mo_lora_target *m) {
     if (ld->failed) return NULL;
     const mo_tensor_view *t = find(ld, m->name);
+    if (t && ld->matrix) ld->matrix(ld->matrix_user, t, m);
     if (t && mo_dtype_is_packed(t->dtype)) return load_changed(ld, t, layout, m);
     t = take(ld, m->name, 2, (int64_t[]){m->rows, m->cols});
     if (!t) return NULL;
@@ -392,7 +393,7 @@ const mo_weight *mo_load_matrix(mo_loader *ld, mo_layout layout, int64_t rows, i
     va_start(ap, fmt);
     name_format(name, fmt, ap);
     va_end(ap);
-    return load_rows(ld, layout, &(mo_lora_target){name, 0, rows, cols, 0, rows});
+    return load_rows(ld, layout, &(mo_lora_target){name, 0, rows, cols, 0, rows, rows});
 }
 
 const mo_weight *mo_load_part(mo_loader *ld, int part, int parts, int64_t rows, int64_t cols,
@@ -403,7 +404,7 @@ const mo_weight *mo_load_part(mo_loader *ld, int part, int parts, int64_t rows, 
     name_format(name, fmt, ap);
     va_end(ap);
     return load_rows(ld, MO_LAYOUT_STRIPS,
-                     &(mo_lora_target){name, part, parts * rows, cols, part * rows, rows});
+                     &(mo_lora_target){name, part, parts * rows, cols, part * rows, rows, rows});
 }
 
 const mo_weight *mo_load_const(mo_loader *ld, mo_layout layout, int64_t rows, int64_t cols,
@@ -544,7 +545,7 @@ const mo_weight *mo_load_codebook(mo_loader *ld, int bins, int dim, const mo_wei
 const mo_weight *mo_load_matrix_patched(mo_loader *ld, int64_t rows, int64_t cols, int64_t to,
                                         int64_t from, const char *name) {
     const mo_weight *w =
-        load_rows(ld, MO_LAYOUT_ROWS, &(mo_lora_target){name, 0, rows, cols, 0, rows});
+        load_rows(ld, MO_LAYOUT_ROWS, &(mo_lora_target){name, 0, rows, cols, 0, rows, rows});
     if (!w) return NULL;
     size_t row = (size_t)cols * mo_dtype_bytes(w->dtype);
     uint8_t *copy = mo_calloc(1, row);

@@ -1,11 +1,14 @@
+/* writer.c - headers of safetensors and GGUF files, and bytes at their places. */
 #include "writer.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum {
@@ -45,159 +48,188 @@ bool mo_format_holds(mo_file_format format, mo_dtype dtype) {
     return format == MO_FORMAT_GGUF ? gguf_type(dtype) >= 0 : mo_dtype_block(dtype) == 1;
 }
 
-/* ---- bytes ---------------------------------------------------------------------------------- */
+/* ---- a header in memory --------------------------------------------------------------------- */
 
-static int put(mo_writer *w, const void *data, size_t size) {
-    if (size && fwrite(data, 1, size, w->file) != size)
-        return mo_fail(w->err, MOSHI_EIO, "%s: cannot write: %s", w->path, strerror(errno));
-    w->at += size;
-    return 0;
+/* Grows at the end; after a failed allocation nothing more is added. */
+typedef struct header {
+    uint8_t *data;
+    size_t n, capacity;
+    bool failed;
+} header;
+
+static void put(header *h, const void *data, size_t size) {
+    if (h->failed || size == 0) return;
+    if (size > SIZE_MAX / 4 - h->n) {
+        h->failed = true;
+        return;
+    }
+    if (h->n + size > h->capacity) {
+        size_t capacity = 2 * (h->n + size);
+        uint8_t *more = realloc(h->data, capacity);
+        h->failed = !more;
+        if (!more) return;
+        h->data = more;
+        h->capacity = capacity;
+    }
+    memcpy(h->data + h->n, data, size);
+    h->n += size;
 }
 
-static int put_u32(mo_writer *w, uint32_t v) {
+static void put_u32(header *h, uint32_t v) {
     uint8_t b[4] = {(uint8_t)v, (uint8_t)(v >> 8), (uint8_t)(v >> 16), (uint8_t)(v >> 24)};
-    return put(w, b, sizeof b);
+    put(h, b, sizeof b);
 }
 
-static int put_u64(mo_writer *w, uint64_t v) {
-    int rc = put_u32(w, (uint32_t)v);
-    return rc < 0 ? rc : put_u32(w, (uint32_t)(v >> 32));
+static void put_u64(header *h, uint64_t v) {
+    put_u32(h, (uint32_t)v);
+    put_u32(h, (uint32_t)(v >> 32));
 }
 
-static int put_string(mo_writer *w, const void *data, size_t size) {
-    int rc = put_u64(w, size);
-    return rc < 0 ? rc : put(w, data, size);
+static void put_string(header *h, const void *data, size_t size) {
+    put_u64(h, size);
+    put(h, data, size);
+}
+
+static void put_text(header *h, const char *text) {
+    put(h, text, strlen(text));
 }
 
 static uint64_t aligned(uint64_t n) {
     return (n + GGUF_ALIGN - 1) / GGUF_ALIGN * GGUF_ALIGN;
 }
 
-static int put_padding(mo_writer *w) {
-    static const uint8_t zeros[GGUF_ALIGN];
-    return put(w, zeros, (size_t)(aligned(w->at) - w->at));
-}
-
 /* ---- headers -------------------------------------------------------------------------------- */
 
-static int put_value(mo_writer *w, const mo_out_value *v) {
-    int rc = put_string(w, v->key, strlen(v->key));
-    if (rc == 0) rc = put_u32(w, v->bytes ? GGUF_KIND_ARRAY : GGUF_KIND_STRING);
-    if (rc == 0 && v->bytes) rc = put_u32(w, GGUF_KIND_U8);
-    return rc < 0 ? rc : put_string(w, v->data, v->size);
+static void put_value(header *h, const mo_out_value *v) {
+    put_string(h, v->key, strlen(v->key));
+    put_u32(h, v->bytes ? GGUF_KIND_ARRAY : GGUF_KIND_STRING);
+    if (v->bytes) put_u32(h, GGUF_KIND_U8);
+    put_string(h, v->data, v->size);
 }
 
-static int put_gguf_header(mo_writer *w, const mo_out_tensor *t, size_t n,
-                           const mo_out_value *values, size_t n_values) {
-    uint64_t offset = 0;
-    int rc = put(w, "GGUF", 4);
-    if (rc == 0) rc = put_u32(w, GGUF_VERSION);
-    if (rc == 0) rc = put_u64(w, n);
-    if (rc == 0) rc = put_u64(w, n_values);
-    for (size_t i = 0; rc == 0 && i < n_values; i++) rc = put_value(w, &values[i]);
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        rc = put_string(w, t[i].name, strlen(t[i].name));
-        if (rc == 0) rc = put_u32(w, (uint32_t)t[i].ndim);
-        for (int d = t[i].ndim - 1; rc == 0 && d >= 0; d--) /* innermost first */
-            rc = put_u64(w, (uint64_t)t[i].shape[d]);
-        if (rc == 0) rc = put_u32(w, (uint32_t)gguf_type(t[i].dtype));
-        if (rc == 0) rc = put_u64(w, offset);
-        offset = aligned(offset + t[i].bytes);
+/* Leaves in t[i].at where the data begin, counted from the end of the header; returns their end. */
+static uint64_t make_gguf(header *h, mo_out_tensor *t, size_t n, const mo_out_value *values,
+                          size_t n_values) {
+    static const uint8_t zeros[GGUF_ALIGN];
+    uint64_t end = 0;
+    put(h, "GGUF", 4);
+    put_u32(h, GGUF_VERSION);
+    put_u64(h, n);
+    put_u64(h, n_values);
+    for (size_t i = 0; i < n_values; i++) put_value(h, &values[i]);
+    for (size_t i = 0; i < n; i++) {
+        t[i].at = aligned(end);
+        end = t[i].at + t[i].bytes;
+        put_string(h, t[i].name, strlen(t[i].name));
+        put_u32(h, (uint32_t)t[i].ndim);
+        for (int d = t[i].ndim - 1; d >= 0; d--) /* innermost first */
+            put_u64(h, (uint64_t)t[i].shape[d]);
+        put_u32(h, (uint32_t)gguf_type(t[i].dtype));
+        put_u64(h, t[i].at);
     }
-    return rc < 0 ? rc : put_padding(w);
+    put(h, zeros, (size_t)(aligned(h->n) - h->n));
+    return end;
 }
 
-/* Append to a growing string; false when out of memory. */
-static bool append(char **text, size_t *n, size_t *cap, const char *more) {
-    size_t m = strlen(more);
-    if (*n + m + 1 > *cap) {
-        size_t bigger = (*n + m + 1) * 2;
-        char *p = realloc(*text, bigger);
-        if (!p) return false;
-        *text = p;
-        *cap = bigger;
-    }
-    memcpy(*text + *n, more, m + 1);
-    *n += m;
-    return true;
-}
-
-static bool append_tensor(char **text, size_t *n, size_t *cap, const mo_out_tensor *t,
-                          uint64_t offset, bool last) {
+static uint64_t make_safetensors(header *h, mo_out_tensor *t, size_t n) {
+    uint64_t end = 0;
     char part[128];
-    /* Names come from a checkpoint that was read: they hold no quotes or control characters. */
-    bool ok = append(text, n, cap, "\"") && append(text, n, cap, t->name);
-    snprintf(part, sizeof part, "\":{\"dtype\":\"%s\",\"shape\":[", mo_dtype_name(t->dtype));
-    ok = ok && append(text, n, cap, part);
-    for (int d = 0; ok && d < t->ndim; d++) {
-        snprintf(part, sizeof part, d ? ",%" PRId64 : "%" PRId64, t->shape[d]);
-        ok = append(text, n, cap, part);
+    put_u64(h, 0); /* length of what follows: see below */
+    put_text(h, "{");
+    for (size_t i = 0; i < n; i++) {
+        t[i].at = end;
+        end += t[i].bytes;
+        /* Names come from a checkpoint that was read: they hold no quotes or control characters. */
+        put_text(h, i ? ",\"" : "\"");
+        put_text(h, t[i].name);
+        snprintf(part, sizeof part, "\":{\"dtype\":\"%s\",\"shape\":[", mo_dtype_name(t[i].dtype));
+        put_text(h, part);
+        for (int d = 0; d < t[i].ndim; d++) {
+            snprintf(part, sizeof part, d ? ",%" PRId64 : "%" PRId64, t[i].shape[d]);
+            put_text(h, part);
+        }
+        snprintf(part, sizeof part, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", t[i].at, end);
+        put_text(h, part);
     }
-    snprintf(part, sizeof part, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}%s", offset,
-             offset + t->bytes, last ? "" : ",");
-    return ok && append(text, n, cap, part);
-}
-
-static int put_safetensors_header(mo_writer *w, const mo_out_tensor *t, size_t n) {
-    char *text = NULL;
-    size_t length = 0, cap = 0;
-    uint64_t offset = 0;
-    bool ok = append(&text, &length, &cap, "{");
-    for (size_t i = 0; ok && i < n; i++) {
-        ok = append_tensor(&text, &length, &cap, &t[i], offset, i + 1 == n);
-        offset += t[i].bytes;
-    }
-    ok = ok && append(&text, &length, &cap, "}");
-    while (ok && length % 8 != 0) ok = append(&text, &length, &cap, " ");
-    int rc = ok ? put_u64(w, length) : mo_fail(w->err, MOSHI_ENOMEM, "%s: out of memory", w->path);
-    if (rc == 0) rc = put(w, text, length);
-    free(text);
-    return rc;
+    put_text(h, "}");
+    while (h->n % 8 != 0 && !h->failed) put_text(h, " ");
+    header length = {.data = h->data, .capacity = 8};
+    if (!h->failed) put_u64(&length, h->n - 8);
+    return end;
 }
 
 /* ---- the file ------------------------------------------------------------------------------- */
 
 static int create(mo_writer *w) {
-    int fd = w->path && w->temporary ? mkstemp(w->temporary) : -1;
     if (!w->path || !w->temporary) return mo_fail(w->err, MOSHI_ENOMEM, "out of memory");
-    if (fd < 0) {
+    w->fd = mkstemp(w->temporary);
+    if (w->fd < 0) {
         int rc = mo_fail(w->err, MOSHI_EIO, "%s: cannot create: %s", w->path, strerror(errno));
         free(w->temporary);
         w->temporary = NULL; /* nothing to remove */
         return rc;
     }
-    fchmod(fd, 0644);
-    w->file = fdopen(fd, "wb");
-    if (w->file) return 0;
-    close(fd);
-    return mo_fail(w->err, MOSHI_EIO, "%s: cannot open: %s", w->path, strerror(errno));
+    fchmod(w->fd, 0644);
+    return 0;
 }
 
-int mo_writer_open(mo_writer *w, const char *path, mo_file_format format,
-                   const mo_out_tensor *tensors, size_t n_tensors, const mo_out_value *values,
-                   size_t n_values, moshi_error *err) {
-    *w = (mo_writer){.format = format, .err = err};
+/* Better now than after an hour. File systems that do not tell are believed. */
+static int check_room(const mo_writer *w) {
+    struct statvfs fs;
+    if (fstatvfs(w->fd, &fs) != 0 || fs.f_blocks == 0) return 0;
+    double room = (double)fs.f_bavail * (double)fs.f_frsize;
+    if (room >= (double)w->size) return 0;
+    return mo_fail(w->err, MOSHI_EIO, "%s: no space left there: wanted %.1f MB, found %.1f MB free",
+                   w->path, (double)w->size / 1e6, room / 1e6);
+}
+
+int mo_writer_failed(const mo_writer *w, int error) {
+    return mo_fail(w->err, MOSHI_EIO, "%s: cannot write: %s", w->path, strerror(error));
+}
+
+int mo_writer_put(const mo_writer *w, uint64_t at, const void *data, size_t size) {
+    const uint8_t *p = data;
+    while (size > 0) {
+        ssize_t n = pwrite(w->fd, p, size, (off_t)at);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return n < 0 ? errno : EIO;
+        p += n;
+        at += (uint64_t)n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+int mo_writer_open(mo_writer *w, const char *path, mo_file_format format, mo_out_tensor *tensors,
+                   size_t n_tensors, const mo_out_value *values, size_t n_values,
+                   moshi_error *err) {
+    header h = {0};
+    uint64_t data = format == MO_FORMAT_GGUF ? make_gguf(&h, tensors, n_tensors, values, n_values)
+                                             : make_safetensors(&h, tensors, n_tensors);
+    for (size_t i = 0; i < n_tensors; i++) tensors[i].at += h.n;
+    *w = (mo_writer){.fd = -1, .size = h.n + data, .err = err};
     w->path = mo_format("%s", path);
     w->temporary = mo_format("%s.part-XXXXXX", path);
-    int rc = create(w);
-    if (rc == 0)
-        rc = format == MO_FORMAT_GGUF ? put_gguf_header(w, tensors, n_tensors, values, n_values)
-                                      : put_safetensors_header(w, tensors, n_tensors);
+    int rc = h.failed ? mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", path) : create(w);
+    if (rc == 0) rc = check_room(w);
+    int error = rc == 0 ? mo_writer_put(w, 0, h.data, h.n) : 0;
+    if (error) rc = mo_writer_failed(w, error);
     if (rc < 0) mo_writer_abort(w);
+    free(h.data);
     return rc;
 }
 
-int mo_writer_data(mo_writer *w, const void *data, size_t size, bool first) {
-    int rc = first && w->format == MO_FORMAT_GGUF ? put_padding(w) : 0;
-    return rc < 0 ? rc : put(w, data, size);
+int mo_writer_flush(mo_writer *w) {
+    /* What lies between tensors was never written, nor is it when the last one is empty. */
+    if (ftruncate(w->fd, (off_t)w->size) == 0 && fsync(w->fd) == 0) return 0;
+    return mo_writer_failed(w, errno);
 }
 
 int mo_writer_finish(mo_writer *w) {
-    bool ok = fflush(w->file) == 0 && fsync(fileno(w->file)) == 0;
-    ok = fclose(w->file) == 0 && ok;
-    w->file = NULL;
+    bool ok = close(w->fd) == 0;
+    w->fd = -1;
     if (!ok || rename(w->temporary, w->path) != 0) {
-        int rc = mo_fail(w->err, MOSHI_EIO, "%s: cannot write: %s", w->path, strerror(errno));
+        int rc = mo_writer_failed(w, errno);
         mo_writer_abort(w);
         return rc;
     }
@@ -208,9 +240,9 @@ int mo_writer_finish(mo_writer *w) {
 }
 
 void mo_writer_abort(mo_writer *w) {
-    if (w->file) fclose(w->file);
+    if (w->fd >= 0) close(w->fd);
     if (w->temporary) unlink(w->temporary);
     free(w->temporary);
     free(w->path);
-    memset(w, 0, sizeof *w);
+    *w = (mo_writer){.fd = -1};
 }

@@ -68,8 +68,8 @@ static line best_line(const float *x) {
     group_begin(&g, x);
     if (!(g.range > 1e-20f)) return (line){0, -g.low};
     float slope = 1 / 15.0f, start = 0, least = INFINITY, a, b, loss;
-    for (int step = 0; step <= 20; step++)
-        if (group_try(&g, 14 + 0.1f * (float)step, &a, &b, &loss) && loss < least) {
+    for (int step = 0; step <= 10; step++)
+        if (group_try(&g, 14 + 0.2f * (float)step, &a, &b, &loss) && loss < least) {
             slope = a;
             start = b;
             least = loss;
@@ -104,8 +104,8 @@ static float best_scale(const float *x) {
     for (int i = 0; i < 16; i++)
         if (fabsf(x[i]) > fabsf(largest)) largest = x[i];
     if (!(fabsf(largest) > 1e-15f)) return 0;
-    for (int step = -9; step <= 9; step++) {
-        float steps = -(32 + 0.1f * (float)step), wrq = 0, wqq = 0;
+    for (int step = -3; step <= 3; step++) {
+        float steps = -(32 + 0.3f * (float)step), wrq = 0, wqq = 0;
         for (int i = 0; i < 16; i++) {
             float r = x[i] * (1 / largest), w = r * r;
             float q = fminf(fmaxf(rintf(r * steps), -32), 31);
