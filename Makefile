@@ -66,8 +66,15 @@ CURL_CFLAGS := -DAPP_HAVE_CURL $(shell $(PKG_CONFIG) --cflags libcurl 2>/dev/nul
 CURL_LIBS := $(shell $(PKG_CONFIG) --libs libcurl 2>/dev/null || echo -lcurl)
 endif
 
+# Optional: without it `moshi analyze` says so.
+HAVE_KISSFFT := $(call have_lib,kissfft-float,kissfft/kiss_fftr.h)
+ifneq ($(HAVE_KISSFFT),)
+KISSFFT_CFLAGS := -DAPP_HAVE_KISSFFT $(shell $(PKG_CONFIG) --cflags kissfft-float 2>/dev/null || echo -I/usr/include/kissfft)
+KISSFFT_LIBS := $(shell $(PKG_CONFIG) --libs kissfft-float 2>/dev/null || echo -lkissfft-float)
+endif
+
 CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
-CONFIG := $(shell printf '%s' '$(CC) $(CC_VERSION) $(OPT) $(CFLAGS) $(LDFLAGS) $(SAN) $(BASE)$(if $(HAVE_CURL),, without curl)' | cksum | cut -d' ' -f1)
+CONFIG := $(shell printf '%s' '$(CC) $(CC_VERSION) $(OPT) $(CFLAGS) $(LDFLAGS) $(SAN) $(BASE)$(if $(HAVE_CURL),, without curl)$(if $(HAVE_KISSFFT),, without kissfft)' | cksum | cut -d' ' -f1)
 B := build/$(CONFIG)
 
 ifeq ($(V),)
@@ -123,7 +130,7 @@ endif
 endif
 
 LIB_LIBS := -lm -pthread
-APP_LIBS := $(SNDFILE_LIBS) $(CURL_LIBS) $(JANSSON_LIBS) -lm -pthread
+APP_LIBS := $(SNDFILE_LIBS) $(CURL_LIBS) $(KISSFFT_LIBS) $(JANSSON_LIBS) -lm -pthread
 
 # Instruction sets only on the files that hold their kernels: everything else stays portable.
 ifneq ($(filter x86_64 amd64,$(ARCH)),)
@@ -180,7 +187,7 @@ $(LIB_OBJ): $(B)/%.o: %.c | need-compiler
 $(APP_OBJ): $(B)/%.o: %.c | need-compiler need-jansson need-sndfile
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(COMPILE) $(DEFINES) $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(CURL_CFLAGS) $(OUTPUT)
+	$(Q)$(COMPILE) $(DEFINES) $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(CURL_CFLAGS) $(KISSFFT_CFLAGS) $(OUTPUT)
 
 # The assembler includes these files, which the dependency output of the compiler does not know.
 $(B)/app/embedded.o: app/repos.txt $(wildcard samples/*.wav models/demo/*.json models/demo/*.safetensors models/demo/*.model)
@@ -197,7 +204,7 @@ $(B)/app/build.o: DEFINES = -DAPP_SOURCES="\"$$(cat $(B)/sources.txt)\""
 $(TEST_OBJ) $(TEST_COMMON_OBJ) $(HELPER_OBJ) $(FAULTY_OBJ) $(FUZZ_OBJ) $(BENCH_OBJ): $(B)/%.o: %.c | need-compiler need-jansson need-sndfile
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(COMPILE) -Isrc -Iapp -Itests $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(OUTPUT)
+	$(Q)$(COMPILE) -Isrc -Iapp -Itests $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(KISSFFT_CFLAGS) $(OUTPUT)
 
 # ---- library and program -----------------------------------------------------------------------
 $(B)/libmoshi.a: $(LIB_OBJ)
@@ -307,6 +314,7 @@ info:
 	@$(call lib_line,jansson,$(HAVE_JANSSON))
 	@$(call lib_line,sndfile,$(HAVE_SNDFILE))
 	@$(call lib_line,libcurl,$(HAVE_CURL))$(if $(HAVE_CURL),,; echo "               (optional: moshi pull; Debian: libcurl4-openssl-dev)")
+	@$(call lib_line,kissfft-float,$(HAVE_KISSFFT))$(if $(HAVE_KISSFFT),,; echo "               (optional: moshi analyze; Debian: libkissfft-dev)")
 	@echo "tools for development:"
 	@$(call tool_line,clang,second compiler and make fuzz)
 	@$(call tool_line,clang-format,make lint checks the format)

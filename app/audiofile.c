@@ -332,6 +332,16 @@ int audio_in_read(audio_in *in, float *pcm, size_t n, size_t *got, app_error *er
     return EXIT_OK;
 }
 
+int audio_in_read_raw(audio_in *in, float *pcm, size_t n, size_t *got, app_error *err) {
+    sf_count_t read = sf_readf_float(in->file, pcm, (sf_count_t)n);
+    *got = read > 0 ? (size_t)read : 0;
+    in->frames_read += (int64_t)*got;
+    if (*got == 0 && sf_error(in->file) != SF_ERR_NO_ERROR)
+        return app_fail(err, EXIT_USAGE, "%s: damaged after %" PRId64 " samples: %s", in->path,
+                        in->frames_read, sf_strerror(in->file));
+    return EXIT_OK;
+}
+
 void audio_in_close(audio_in *in) {
     if (!in) return;
     if (in->file) sf_close(in->file);

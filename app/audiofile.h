@@ -35,6 +35,9 @@ void audio_in_note(const audio_in *in, int rate_hz);
 int audio_in_set_rate(audio_in *in, int rate_hz, app_error *err);
 /* Up to n mono samples at that rate into pcm; *got < n only at the end. Channels are averaged. */
 int audio_in_read(audio_in *in, float *pcm, size_t n, size_t *got, app_error *err);
+/* Up to n frames as they are in the file, at its rate: pcm[n, channels], channels interleaved, any
+ * numbers, not only those that can be audio. Not to be mixed with audio_in_read(). */
+int audio_in_read_raw(audio_in *in, float *pcm, size_t n, size_t *got, app_error *err);
 void audio_in_close(audio_in *in);
 
 #endif

@@ -19,6 +19,7 @@ typedef struct verb {
 #define VERB_OPTIONS(table) .specs = (table), .n_specs = (int)(sizeof(table) / sizeof(table)[0])
 
 extern const verb verb_reply, verb_codec_encode, verb_codec_decode, verb_codec_roundtrip,
-    verb_trace, verb_inspect, verb_convert, verb_pull, verb_check, verb_compare, verb_doctor;
+    verb_trace, verb_inspect, verb_convert, verb_pull, verb_check, verb_compare, verb_doctor,
+    verb_analyze;
 
 #endif

@@ -25,7 +25,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 c_files=$(find include src app tests tools -name '*.[ch]' | sort)
 scripts=$(find tests tools -name '*.sh' | sort)
 scripts="demo test .ci/run $scripts"
-documents=$(ls ./*.md models/demo/*.md tools/train/*.md 2>/dev/null)
+documents=$(ls ./*.md models/demo/*.md tools/train/*.md tools/ear/*.md 2>/dev/null)
 python=$(find tools -name '*.py' | sort)
 
 # ---- text of the sources -----------------------------------------------------------------------

@@ -128,7 +128,7 @@ test_help() {
     prints "Usage:" "Example:" "reply" "codec encode" "trace" "inspect" "pull" "Exit codes"
     run 0 help
     prints "Usage:"
-    for verb in reply "codec encode" "codec decode" "codec roundtrip" trace inspect pull; do
+    for verb in reply "codec encode" "codec decode" "codec roundtrip" trace inspect pull analyze; do
         # shellcheck disable=SC2086 # two words on purpose
         run 0 help $verb
         prints "Usage: moshi $verb" "Example:" "--help"

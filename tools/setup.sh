@@ -30,6 +30,7 @@ missing_to_build() {
     have_library jansson.h jansson || say "libjansson-dev|reads and writes JSON"
     have_library sndfile.h sndfile || say "libsndfile1-dev|reads and writes audio files"
     have_library curl/curl.h curl || say "libcurl4-openssl-dev|downloads models"
+    have_library kissfft/kiss_fftr.h kissfft-float || say "libkissfft-dev|spectra: moshi analyze"
 }
 
 # What only the tests use. Without these, tests say SKIP.
@@ -42,7 +43,7 @@ missing_to_test() {
 
 other_systems() {
     cat <<'TXT'
-  Fedora   sudo dnf install gcc make pkgconf-pkg-config jansson-devel libsndfile-devel libcurl-devel
+  Fedora   sudo dnf install gcc make pkgconf-pkg-config jansson-devel libsndfile-devel libcurl-devel kiss-fft-devel
   Arch     sudo pacman -S gcc make pkgconf jansson libsndfile curl
   Alpine   sudo apk add build-base pkgconf jansson-dev libsndfile-dev curl-dev
   macOS    xcode-select --install; brew install pkg-config jansson libsndfile curl

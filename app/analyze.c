@@ -1,0 +1,251 @@
+/* analyze.c - from measures to a verdict. */
+#include "analyze.h"
+
+#include "misread.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Nothing is audible below this. */
+static const double SILENT_DB = -72;
+/* Clean speech stays below 2, cut speech above 10. */
+static const double SEAM_SURPRISE = 3.5;
+/* What one cause explains is not counted as a second fault: confidences of later hypotheses are
+ * multiplied by how much room the earlier ones leave. */
+static double left_over(const findings *f) {
+    return f->n ? 1 - f->list[0].confidence : 1;
+}
+
+/* ---- level ---------------------------------------------------------------------------------- */
+
+static void judge_level(analysis *a) {
+    const level_facts *l = &a->level;
+    /* Flat tops, or what a resampler or lossy codec leaves of them. */
+    double flat = finding_confidence(l->flat_share, 0.006, 0.004);
+    double rail = finding_confidence(l->rail_share, 0.12, 0.03);
+    double room = left_over(&a->found);
+    finding *f = flat >= rail
+                     ? findings_add(&a->found, FINDING_CLIPPED, room * flat,
+                                    "share of samples in flat tops", l->flat_share, 0.006)
+                     : findings_add(&a->found, FINDING_CLIPPED, room * rail,
+                                    "share of samples above 85 % of the peak", l->rail_share, 0.12);
+    snprintf(f->evidence, sizeof f->evidence,
+             "%.2f %% of the sounding samples lie in flat tops and %.2f %% near the peak of %.3f",
+             100 * l->flat_share, 100 * l->rail_share, l->peak);
+    /* Cheap sound cards have some: it is a fault when it is most of the signal. */
+    f = findings_add(&a->found, FINDING_DC_OFFSET, room * finding_confidence(fabs(l->dc), 1.5, 0.4),
+                     "mean relative to the RMS of the rest", fabs(l->dc), 1.5);
+    snprintf(f->evidence, sizeof f->evidence, "the samples' mean is %.2f of their RMS", l->dc);
+}
+
+/* Speech rises and falls with its syllables and is voiced about half of the time. */
+static void judge_speech(analysis *a) {
+    const level_facts *l = &a->level;
+    if (a->voice.heard_s < 0.5) return;
+    double flat = finding_confidence(-l->fluctuation_db, -3, 0.7);
+    double voiceless = finding_confidence(-a->voice.voiced_share, -0.04, 0.02);
+    double noise = finding_confidence(-a->splice.prediction_gain_db, -4, 1);
+    double mute = voiceless * noise, room = left_over(&a->found);
+    finding *f = flat >= mute ? findings_add(&a->found, FINDING_NOT_SPEECH, room * flat,
+                                             "fluctuation of the level, dB", l->fluctuation_db, 3)
+                              : findings_add(&a->found, FINDING_NOT_SPEECH, room * mute,
+                                             "share of voiced frames", a->voice.voiced_share, 0.04);
+    snprintf(f->evidence, sizeof f->evidence,
+             "the level fluctuates by %.1f dB, %.0f %% of the frames are voiced, prediction gains "
+             "%.1f dB",
+             l->fluctuation_db, 100 * a->voice.voiced_share, a->splice.prediction_gain_db);
+}
+
+/* ---- seams ---------------------------------------------------------------------------------- */
+
+static finding_kind kind_of_seams(const splice_facts *s, double turned_direction) {
+    /* Turning the blocks around mends seams in two cases: then, or else in reverse order, the whole
+     * sound runs as it did. Which of them it is, the voice must tell. */
+    double turned = s->mend_reverse > s->mend_order ? s->mend_reverse : s->mend_order;
+    if (turned > 0.5 && turned >= s->mend_swap)
+        return turned_direction >= 0 ? FINDING_FRAMES_REVERSED : FINDING_ORDER_REVERSED;
+    if (s->mend_swap > 0.5) return FINDING_FRAMES_SWAPPED;
+    if (s->broken * 10 > s->boundaries * 4) return FINDING_FRAMES_SHUFFLED;
+    return FINDING_FRAMES_DROPPED;
+}
+
+static void judge_repeats(analysis *a) {
+    const splice_facts *s = &a->splice;
+    if (s->repeats == 0) return;
+    finding *f = findings_add(&a->found, FINDING_FRAMES_REPEATED,
+                              left_over(&a->found) * finding_confidence(s->repeats, 0.8, 0.5),
+                              "blocks equal to the one before", s->repeats, 0.8);
+    snprintf(f->evidence, sizeof f->evidence,
+             "%d blocks of %d samples (%.0f ms) equal the block before them, the first at %.2f s",
+             s->repeats, s->repeat_period, s->repeat_period * 1000.0 / a->rate_hz, s->repeat_s);
+}
+
+static void judge_losses(analysis *a) {
+    const splice_facts *s = &a->splice;
+    double room = left_over(&a->found);
+    finding *f;
+    if (s->gaps > 0) {
+        f = findings_add(&a->found, FINDING_GAPS, room * finding_confidence(s->gaps, 1.5, 0.7),
+                         "silent runs with hard edges", s->gaps, 1.5);
+        snprintf(f->evidence, sizeof f->evidence,
+                 "%d runs of one value, %.0f ms on average, are cut into the sound", s->gaps,
+                 1000 * s->gap_s);
+    }
+    if (s->wraps > 0) {
+        f = findings_add(&a->found, FINDING_WRAPPED, room * finding_confidence(s->wraps, 3.5, 1.5),
+                         "jumps across the whole range", s->wraps, 3.5);
+        snprintf(f->evidence, sizeof f->evidence,
+                 "%d jumps vanish when the range is taken as a circle", s->wraps);
+    }
+}
+
+/* How sure a grid is: chance must not explain it, and neither may the frames of a telephone codec,
+ * which leave small marks at few boundaries. */
+static double seam_confidence(const splice_facts *s) {
+    double share = s->boundaries ? (double)s->broken / s->boundaries : 0;
+    double mark = finding_confidence(s->size * share, 0.9, 0.3);
+    return mark * finding_confidence(s->surprise, SEAM_SURPRISE, 1.2);
+}
+
+static void judge_seams(analysis *a, double turned_direction) {
+    const splice_facts *s = &a->splice;
+    if (s->period == 0) return;
+    finding *f = findings_add(&a->found, kind_of_seams(s, turned_direction),
+                              left_over(&a->found) * seam_confidence(s),
+                              "surprise, -log10 of chance", s->surprise, SEAM_SURPRISE);
+    snprintf(f->evidence, sizeof f->evidence,
+             "samples do not follow from those before at %d of %d boundaries of %d samples "
+             "(%.1f ms, first at %d); mended by turning blocks around %.0f %%, by swapping "
+             "neighbours %.0f %%, by reversing the order %.0f %%",
+             s->broken, s->boundaries, s->period, s->period * 1000.0 / a->rate_hz, s->phase,
+             100 * s->mend_reverse, 100 * s->mend_swap, 100 * s->mend_order);
+}
+
+/* Shuffled silence has hard edges, and muted frames lie on a grid: what breaks most boundaries goes
+ * first. */
+static int judge_cuts(analysis *a, const float *pcm, size_t n, app_error *err) {
+    const splice_facts *s = &a->splice;
+    voice_facts turned = {0};
+    if (s->mend_reverse > 0.5 || s->mend_order > 0.5) {
+        float *x = malloc(n * sizeof *x);
+        if (!x) return app_no_memory(err);
+        splice_turn_blocks(x, pcm, n, s);
+        int rc = voice_measure(&turned, x, n, a->rate_hz, err);
+        free(x);
+        if (rc != EXIT_OK) return rc;
+    }
+    bool most = s->broken * 10 > s->boundaries * 4;
+    judge_repeats(a);
+    if (most) judge_seams(a, turned.direction);
+    judge_losses(a);
+    if (!most) judge_seams(a, turned.direction);
+    return EXIT_OK;
+}
+
+/* ---- time ----------------------------------------------------------------------------------- */
+
+static void judge_time(analysis *a) {
+    const voice_facts *v = &a->voice;
+    double room = left_over(&a->found);
+    /* Little speech is little evidence. */
+    double needed = 2 + 4 / (v->heard_s + 0.1);
+    finding *f = findings_add(&a->found, FINDING_REVERSED,
+                              room * finding_confidence(-v->direction, needed, 1.5),
+                              "evidence for backwards", -v->direction, needed);
+    snprintf(f->evidence, sizeof f->evidence,
+             "over %.1f s of speech, onsets and decays speak for time running %s (%.1f; speech "
+             "has about +10, reversed speech -10)",
+             v->heard_s, v->direction < 0 ? "backwards" : "forwards", v->direction);
+    bool fast = v->rate_octaves > 0;
+    f = findings_add(&a->found, fast ? FINDING_TOO_FAST : FINDING_TOO_SLOW,
+                     room * finding_confidence(fabs(v->rate_octaves), 0.4, 0.08),
+                     "octaves of speed", fabs(v->rate_octaves), 0.4);
+    snprintf(f->evidence, sizeof f->evidence,
+             "spectrum and syllables are those of speech played %.2f times as fast",
+             exp2(v->rate_octaves));
+}
+
+/* ---- all of it ------------------------------------------------------------------------------ */
+
+static void conclude(analysis *a) {
+    double worst = a->found.n ? a->found.list[0].confidence : 0;
+    a->score = 100 * (1 - worst);
+    a->verdict = VERDICT_CLEAN;
+    if (worst >= FINDING_FAULT) {
+        finding_kind kind = a->found.list[0].kind;
+        a->verdict = kind == FINDING_SILENT       ? VERDICT_SILENT
+                     : kind == FINDING_NOT_SPEECH ? VERDICT_NOT_SPEECH
+                                                  : VERDICT_GARBLED;
+    } else if (a->seconds < ANALYZE_SHORTEST_S || a->voice.heard_s < ANALYZE_SHORTEST_S / 2) {
+        a->verdict = VERDICT_TOO_SHORT;
+    }
+}
+
+/* `raw` may hold anything, `pcm` is finite. */
+static int judge_all(analysis *a, const float *raw, const float *pcm, size_t n, app_error *err) {
+    int rc = misread_find(&a->found, raw, n, a->rate_hz, err);
+    if (rc != EXIT_OK) return rc;
+    double wild = a->level.not_finite;
+    finding *f = findings_add(&a->found, FINDING_INT16_AS_FLOAT,
+                              left_over(&a->found) * finding_confidence(wild, 1e-3, 1e-3),
+                              "share of samples that are no finite numbers", wild, 1e-3);
+    snprintf(f->evidence, sizeof f->evidence,
+             "%.1f %% of the samples are no finite numbers or absurdly large", 100 * wild);
+    judge_speech(a);
+    judge_level(a);
+    rc = judge_cuts(a, pcm, n, err);
+    if (rc != EXIT_OK) return rc;
+    judge_time(a);
+    return EXIT_OK;
+}
+
+void analyze_channels(analysis *a, double cancel) {
+    double loss_db = -10 * log10(cancel + 1e-9);
+    finding *f =
+        findings_add(&a->found, FINDING_CHANNELS_CANCEL, finding_confidence(loss_db, 15, 4),
+                     "loss by mixing the channels, dB", loss_db, 15);
+    snprintf(f->evidence, sizeof f->evidence, "mixed to one, the channels lose %.1f dB", loss_db);
+    conclude(a);
+}
+
+int analyze_pcm(analysis *out, const float *pcm, size_t n, int rate_hz, app_error *err) {
+    memset(out, 0, sizeof *out);
+    size_t most = (size_t)(ANALYZE_LONGEST_S * rate_hz), wild = 0;
+    if (n > most) n = most;
+    out->rate_hz = rate_hz;
+    out->seconds = (double)n / rate_hz;
+    float *x = calloc(n + 1, sizeof *x);
+    if (!x) return app_no_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        /* Beyond this it is no sample but some other number. */
+        bool sane = fabsf(pcm[i]) <= 1e6f;
+        x[i] = sane ? pcm[i] : 0;
+        wild += !sane;
+    }
+    int rc = level_measure(&out->level, x, n, rate_hz, err);
+    out->level.not_finite = n ? (double)wild / (double)n : 0;
+    if (rc == EXIT_OK && (out->level.rms_db < SILENT_DB || n == 0) && wild == 0) {
+        finding *f = findings_add(&out->found, FINDING_SILENT, 0.99, "level, dB", out->level.rms_db,
+                                  SILENT_DB);
+        snprintf(f->evidence, sizeof f->evidence, "the level is %.0f dB", out->level.rms_db);
+    } else if (rc == EXIT_OK && out->seconds >= ANALYZE_SHORTEST_S) {
+        rc = splice_measure(&out->splice, x, n, rate_hz, err);
+        if (rc == EXIT_OK) rc = voice_measure(&out->voice, x, n, rate_hz, err);
+        if (rc == EXIT_OK) rc = judge_all(out, pcm, x, n, err);
+    }
+    free(x);
+    if (rc == EXIT_OK) conclude(out);
+    return rc;
+}
+
+const char *analysis_verdict_name(analysis_verdict verdict) {
+    static const char *const NAMES[] = {"clean", "garbled", "not speech", "silent",
+                                        "too short to judge"};
+    return NAMES[verdict];
+}
+
+bool analysis_passes(const analysis *a) {
+    return a->verdict == VERDICT_CLEAN || a->verdict == VERDICT_TOO_SHORT;
+}

@@ -1,0 +1,141 @@
+/* test_analyze.c - does the examination pass sound recordings, and does it fail and name every
+ * damage done on purpose? */
+#include "analyze.h"
+#include "check.h"
+#include "damage.h"
+#include "soundfile.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef APP_HAVE_KISSFFT
+
+static const char *const RECORDINGS[] = {"samples/00_what_is_three_plus_seven_user.wav",
+                                         "samples/03_tell_me_the_days_of_the_week_user.wav",
+                                         "samples/05_tell_me_nine_times_nine_user.wav",
+                                         "samples/11_make_me_laugh_user.wav",
+                                         "samples/barge_user.wav"};
+
+static int load(soundfile *r, const char *path, double seconds) {
+    app_error err = {0};
+    return CHECK(soundfile_read(r, path, seconds, &err) == EXIT_OK, "%s", err.text);
+}
+
+static void examine(analysis *a, const float *pcm, size_t n, int rate_hz) {
+    app_error err = {0};
+    CHECK(analyze_pcm(a, pcm, n, rate_hz, &err) == EXIT_OK, "%s", err.text);
+}
+
+static const char *called(const analysis *a) {
+    return a->found.n ? finding_id(a->found.list[0].kind) : "nothing";
+}
+
+static void test_clean(void) {
+    for (size_t i = 0; i < sizeof RECORDINGS / sizeof RECORDINGS[0]; i++) {
+        soundfile r;
+        analysis a;
+        if (!load(&r, RECORDINGS[i], 60)) continue;
+        examine(&a, r.pcm, r.n, r.facts.rate_hz);
+        CHECK(a.verdict == VERDICT_CLEAN && a.score > 50, "%s: %s, score %.0f, %s", RECORDINGS[i],
+              analysis_verdict_name(a.verdict), a.score, called(&a));
+        soundfile_free(&r);
+    }
+}
+
+/* Several questions with pauses between them. */
+static void test_damages(void) {
+    soundfile r;
+    analysis a;
+    if (!load(&r, "samples/conversation_user.flac", 9)) return;
+    examine(&a, r.pcm, r.n, r.facts.rate_hz);
+    CHECK(a.verdict == VERDICT_CLEAN, "undamaged: %s, %s", analysis_verdict_name(a.verdict),
+          called(&a));
+    for (int d = 0; d < N_DAMAGES; d++) {
+        float *pcm;
+        size_t n;
+        app_error err = {0};
+        if (!CHECK(damage_make(&DAMAGES[d], &pcm, &n, r.pcm, r.n, r.facts.rate_hz, 7, &err) ==
+                       EXIT_OK,
+                   "%s: %s", DAMAGES[d].name, err.text))
+            continue;
+        examine(&a, pcm, n, r.facts.rate_hz);
+        CHECK(!analysis_passes(&a) && a.score <= 50, "%s passes", DAMAGES[d].name);
+        /* A crowd out of one voice with pauses may be called noise as well. */
+        CHECK((a.found.n > 0 && a.found.list[0].kind == DAMAGES[d].kind) ||
+                  !strcmp(DAMAGES[d].name, "crowd"),
+              "%s is called %s: %s", DAMAGES[d].name, called(&a),
+              a.found.n ? a.found.list[0].evidence : "");
+        free(pcm);
+    }
+    soundfile_free(&r);
+}
+
+/* What it says about time must turn around with the sound, exactly but for the framing. */
+static void test_direction(void) {
+    soundfile r;
+    analysis forwards, backwards;
+    if (!load(&r, RECORDINGS[1], 60)) return;
+    examine(&forwards, r.pcm, r.n, r.facts.rate_hz);
+    for (size_t i = 0, k = r.n - 1; i < k; i++, k--) {
+        float x = r.pcm[i];
+        r.pcm[i] = r.pcm[k];
+        r.pcm[k] = x;
+    }
+    examine(&backwards, r.pcm, r.n, r.facts.rate_hz);
+    CHECK(forwards.voice.direction > 4, "forwards: %g", forwards.voice.direction);
+    CHECK(fabs(forwards.voice.direction + backwards.voice.direction) < 2,
+          "%g forwards, %g backwards", forwards.voice.direction, backwards.voice.direction);
+    soundfile_free(&r);
+}
+
+/* The score of old is the same for speech and reversed speech, and near a person's arithmetic. */
+static void test_legacy(void) {
+    analysis a;
+    enum { N = 24000 };
+    float *x = calloc(N, sizeof *x);
+    /* A tone whose level swings: no silence, all of it in the band, steady ZCR. */
+    for (int i = 0; i < N; i++)
+        x[i] = (float)(0.5 * sin(2 * M_PI * 1200 * i / 24000.0) *
+                       (1 + 0.9 * sin(2 * M_PI * 4 * i / 24000.0)));
+    examine(&a, x, N, 24000);
+    CHECK(a.level.legacy.silence == 0, "silence %g", a.level.legacy.silence);
+    CHECK(fabs(a.level.legacy.zcr - 0.1) < 0.001, "zcr %g", a.level.legacy.zcr);
+    CHECK(a.level.legacy.band > 0.999, "band %g", a.level.legacy.band);
+    /* 0.9 / sqrt(2), divided by the peak of 1.9. */
+    CHECK(fabs(a.level.legacy.dynamics - 0.335) < 0.005, "dynamics %g", a.level.legacy.dynamics);
+    CHECK(a.level.legacy.points == 50, "points %d", a.level.legacy.points);
+    free(x);
+}
+
+static void test_edges(void) {
+    analysis a;
+    float few[64] = {0.1f, -0.1f}, wild[12000];
+    examine(&a, few, 0, 24000);
+    CHECK(a.verdict == VERDICT_SILENT, "no samples: %s", analysis_verdict_name(a.verdict));
+    examine(&a, few, 1, 24000);
+    CHECK(a.verdict == VERDICT_TOO_SHORT, "one sample: %s", analysis_verdict_name(a.verdict));
+    examine(&a, few, 64, 1000);
+    CHECK(a.verdict == VERDICT_TOO_SHORT, "64 samples: %s", analysis_verdict_name(a.verdict));
+    for (int i = 0; i < 12000; i++) wild[i] = i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : 1e30f;
+    examine(&a, wild, 12000, 24000);
+    CHECK(!analysis_passes(&a), "numbers that are none: %s", analysis_verdict_name(a.verdict));
+}
+
+int main(void) {
+    test_clean();
+    test_damages();
+    test_direction();
+    test_legacy();
+    test_edges();
+    return check_done("test_analyze");
+}
+
+#else
+
+int main(void) {
+    SKIP("built without kissfft: moshi analyze");
+    return check_done("test_analyze");
+}
+
+#endif
