@@ -144,6 +144,10 @@ static void refusals(void) {
     refuse(dir, at("x.gguf"), NULL, NULL, MOSHI_EINVAL, "type");
     refuse(dir, at("x.bin"), "f32", NULL, MOSHI_EINVAL, ".gguf");
     refuse(dir, at("x.safetensors"), "q8_0", NULL, MOSHI_EINVAL, "safetensors");
+    refuse(dir, at("x.safetensors"), "q4_0", NULL, MOSHI_EINVAL, "q4_0 cannot");
+    refuse(dir, at("x.safetensors"), "f16", "emb*=q8_0", MOSHI_EINVAL, "keep: q8_0 cannot");
+    refuse(dir, at("x.gguf"), "f32", "text_liner.*=f16", MOSHI_EINVAL, "text_linear.weight");
+    refuse(dir, at("x.gguf"), "f32", "out_norm*=f16", MOSHI_EINVAL, "out_norm*");
     refuse(dir, at("x.gguf"), "f32", "nonsense", MOSHI_EINVAL, "nonsense");
     refuse(dir, at("x.gguf"), "f32", "emb*=q9", MOSHI_EINVAL, "q9");
     refuse(dir, at("missing/x.gguf"), "f32", NULL, MOSHI_EIO, "missing");
@@ -156,6 +160,34 @@ static void refusals(void) {
     int files = count_files();
     CHECK(moshi_convert(dir, at("x.gguf"), &options, &err) == MOSHI_ECANCELLED, "not cancelled");
     CHECK(count_files() == files, "a cancelled conversion left something");
+}
+
+/* Packed weights of other programs: their numbers arrive as they are, and in any format. */
+static void packed(void) {
+    static const char *const files[] = {
+        "moshi-tiny-q/model.mlx.q4.safetensors", "moshi-tiny-q/model.mlx.q8.safetensors",
+        "moshi-tiny/model.q8.safetensors", "moshi-tiny/model.q8.split.safetensors",
+        "moshi-tiny/model.candle.q8.gguf"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        const char *path = golden_path(files[i]);
+        if (!path) {
+            SKIP("%s is not there", files[i]);
+            continue;
+        }
+        errors e = {.to = "F32"};
+        convert(path, at("p.gguf"), "f32", NULL, &e);
+        CHECK(e.of_type > 100 && e.of_type == e.tensors && e.worst == 0, "%s: error %g", files[i],
+              e.worst);
+        event_log before = say(path), after = say(at("p.gguf"));
+        CHECK(before.frames == after.frames && before.frames == SAMPLES / 1920,
+              "%s: converted it does not speak", files[i]);
+        event_log_free(&before);
+        event_log_free(&after);
+        e = (errors){.to = "Q8_0"};
+        convert(path, at("p.gguf"), "q8_0", NULL, &e);
+        CHECK(e.of_type > 100 && e.worst < 8e-3, "%s as q8_0: error %g", files[i], e.worst);
+        unlink(at("p.gguf"));
+    }
 }
 
 /* Damage must not come out as sound weights of another format. */
@@ -204,6 +236,7 @@ int main(void) {
     model_write(&model, dir);
     lossy();
     refusals();
+    packed();
     damaged(&model);
     without_memory();
     for (int i = 0; i < MADE_BLOBS; i++) unlink(at(model.blobs[i].name));

@@ -111,6 +111,36 @@ static void refused(const made_model *m, const moshi_lora *lora, const char *wor
     CHECK(strstr(err.text, word), "'%s' does not say '%s'", err.text, word);
 }
 
+/* A conversion with the adapters is the merged model, weight sets and all. */
+static void converted(made_model *plain, made_model *merged, const moshi_lora *lora) {
+    char dir[] = "/tmp/moshi-test-lora-XXXXXX", out[64];
+    moshi_convert_options options = {
+        .type = "f32", .threads = 2, .verify = 1, .loras = lora, .n_loras = 1};
+    moshi_error err = {0};
+    tensors found = {0};
+    if (!mkdtemp(dir)) test_die("no temporary directory");
+    model_write(plain, dir);
+    snprintf(out, sizeof out, "%s/merged.safetensors", dir);
+    CHECK(moshi_convert(dir, out, &options, &err) == 0, "%s", err.text);
+    if (CHECK(tensors_load(&found, out), "%s cannot be read", out)) {
+        double worst = 0;
+        for (size_t i = 0; i < merged->lm.n; i++) {
+            const tensor *want = &merged->lm.t[i], *t = tensors_find(&found, want->name);
+            if (!CHECK(t && t->count == want->count, "%s is missing", want->name)) continue;
+            double d = max_diff(t->f, want->f, t->count);
+            if (d > worst) worst = d;
+        }
+        CHECK(worst < 1e-5, "converted with adapters and merged weights differ by %g", worst);
+    }
+    tensors_free(&found);
+    unlink(out);
+    for (int i = 0; i < MADE_BLOBS; i++) {
+        snprintf(out, sizeof out, "%s/%s", dir, plain->blobs[i].name);
+        unlink(out);
+    }
+    CHECK(rmdir(dir) == 0, "files were left in %s", dir);
+}
+
 int main(void) {
     made_model plain, merged;
     model_spec spec;
@@ -133,6 +163,8 @@ int main(void) {
     CHECK(difference(&with, &truth) < 2e-4, "adapters and merged weights differ by %g",
           difference(&with, &truth));
     tap_log_free(&with);
+
+    converted(&plain, &merged, &lora);
 
     /* the same file twice is the sum; half the scale twice is the whole */
     moshi_lora halves[] = {{path, 0.75f}, {path, 0.75f}};
