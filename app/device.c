@@ -167,11 +167,13 @@ static int consider(device_choice *c, const trial *what, bool *take, app_error *
 
 static int wanted(const arguments *args, const char **name, app_error *err) {
     const char *named = app_env("MOSHI_DEVICE");
-    bool cpu = app_env("MOSHI_USE_CPU") != NULL;
-    *name = option_given(args, "device") ? option_text(args, "device") : named;
-    if (option_given(args, "device") || !cpu) return EXIT_OK;
-    if (named && strcmp(named, "cpu") != 0)
-        return app_fail(err, EXIT_USAGE, "MOSHI_USE_CPU is set, but MOSHI_DEVICE is '%s'", named);
+    bool given = option_given(args, "device"), cpu = app_env("MOSHI_USE_CPU") != NULL;
+    *name = given ? option_text(args, "device") : named;
+    if (!cpu) return EXIT_OK;
+    if (*name && strcmp(*name, "cpu") != 0)
+        return app_fail(err, EXIT_USAGE,
+                        "%s%s has no effect: MOSHI_USE_CPU in the environment forces the CPU",
+                        given ? "--device " : "MOSHI_DEVICE=", *name);
     *name = "cpu";
     return EXIT_OK;
 }

@@ -1,5 +1,6 @@
 #include "variant.h"
 
+#include "crash.h"
 #include "progress.h"
 
 #include <dirent.h>
@@ -259,6 +260,8 @@ int variant_open(variant *v, const model_choice *model, moshi_engine **out, app_
         path = made;
     }
     v->weight_error = format_error(v, path, model);
+    crash_note_device(v->device ? v->device : "cpu", "");
+    crash_note_model(v->text);
     progress_start(&bar, false);
     moshi_engine_options options = {.model = path,
                                     .blobs = path ? NULL : model->blobs,
@@ -266,6 +269,7 @@ int variant_open(variant *v, const model_choice *model, moshi_engine **out, app_
                                     .device = v->device,
                                     .threads = v->threads,
                                     .flags = v->exact ? MOSHI_EXACT : 0,
+                                    .breadcrumb = crash_breadcrumb(),
                                     .progress = on_load,
                                     .progress_user = &bar};
     int rc = moshi_engine_open(out, &options, &why);

@@ -117,7 +117,9 @@ check "no answer from a wrong device" test ! -e a.wav
 MOSHI_DEVICE=faulty:abort run 4 "$faulty" codec encode "$sample" -o a.st
 says "device 'faulty:abort' does not work: ended by SIGABRT at: open"
 MOSHI_DEVICE=faulty:abort MOSHI_USE_CPU=1 run 2 "$faulty" codec encode "$sample" -o a.st
-says "MOSHI_USE_CPU is set, but MOSHI_DEVICE is 'faulty:abort'"
+says "MOSHI_DEVICE=faulty:abort has no effect: MOSHI_USE_CPU in the environment forces the CPU"
+MOSHI_USE_CPU=1 run 2 "$faulty" codec encode "$sample" -o a.st --device faulty:elu
+says "--device faulty:elu has no effect"
 # Otherwise: the best that works, and a word about the others.
 run 0 "$faulty" codec encode "$sample" -o a.st
 says "device 'faulty:elu' does not work: wrong answers from: ELU" \
