@@ -5,6 +5,7 @@
 #   make test       every test; ONLY="test_ops test_lm" runs some
 #                   SAN=address,undefined or SAN=thread: everything built and run with sanitizers
 #   make bench      how fast this machine is
+#   make cost       what each number format costs the demo model
 #   make fuzz       fuzz every reader for FUZZ_SECONDS each (needs clang)
 #   make lint       format, static checks, rules of the library
 #   make install    PREFIX=/usr/local DESTDIR=; make uninstall takes it away again
@@ -144,7 +145,7 @@ $(B)/src/quant_plain.o: ISA := -O3
 $(B)/src/quant_avx2.o: ISA := -O3 $(ISA_AVX2)
 $(B)/src/quant_avx512.o: ISA := -O3 $(ISA_AVX512)
 
-.PHONY: all lib program tests test bench fuzz fuzzers lint info install install-lib uninstall clean \
+.PHONY: all lib program tests test bench cost fuzz fuzzers lint info install install-lib uninstall clean \
         need-compiler need-jansson need-sndfile FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -255,6 +256,10 @@ lint: lib
 # ---- bench -------------------------------------------------------------------------------------
 bench: program $(BENCHES) $(B)/tests/test_ops $(B)/tests/test_attend
 	@B='$(B)' sh tests/bench.sh
+
+COST_RECORDINGS ?= 60
+cost: program $(B)/tests/bench/bench_cost
+	@B='$(B)' sh tests/cost.sh $(COST_RECORDINGS)
 
 # ---- fuzz --------------------------------------------------------------------------------------
 # The library is built with coverage and sanitizers in its own build directory.
