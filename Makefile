@@ -258,7 +258,7 @@ bench: program $(BENCHES) $(B)/tests/test_ops $(B)/tests/test_attend
 	@B='$(B)' sh tests/bench.sh
 
 COST_RECORDINGS ?= 60
-cost: program $(B)/tests/bench/bench_cost
+cost: program $(B)/tests/bench/bench_cost $(B)/tests/bench/pack_model
 	@B='$(B)' sh tests/cost.sh $(COST_RECORDINGS)
 
 # ---- fuzz --------------------------------------------------------------------------------------

@@ -35,6 +35,18 @@ for type in f16 q8_0 q6_K q4_K q4_0; do
     bytes=$(wc -c <"$work/$type.gguf")
     row "$type" "$work/$type.gguf" f32 "$bytes"
 done
+for packing in mlx8 mlx4 int8; do
+    mkdir "$work/$packing"
+    cp models/demo/*.json models/demo/*.model models/demo/tokenizer-mimi* "$work/$packing"
+    "$B/tests/bench/pack_model" models/demo/model.safetensors "$work/$packing/model.safetensors" $packing
+    bytes=$(cat "$work/$packing"/* | wc -c)
+    case $packing in
+    mlx8) name="MLX 8 bits, groups of 64" ;;
+    mlx4) name="MLX 4 bits, groups of 32" ;;
+    *) name="int8 rows (bitsandbytes)" ;;
+    esac
+    row "$name" "$work/$packing" f32 "$bytes"
+done
 row "bf16, cache bf16" models/demo bf16 "$demo_bytes"
 row "bf16, cache q8_0" models/demo q8_0 "$demo_bytes"
 
