@@ -131,7 +131,11 @@ static void add_model(doctor *d) {
     d->model = model_choose(option_text(d->args, "model"));
     json_object_set_new(model, "name", hidden_text(d->model.name));
     bool found = model_locate(&d->model, d->args, true, &err) == EXIT_OK;
-    if (found && moshi_inspect(&info, d->model.path, d->model.blobs, d->model.n_blobs, &why) < 0)
+    moshi_inspect_options options = {.model = d->model.path,
+                                     .blobs = d->model.blobs,
+                                     .n_blobs = d->model.n_blobs,
+                                     .finder = {hub_look_up, &d->model.lookup}};
+    if (found && moshi_inspect(&info, &options, &why) < 0)
         found = false;
     else if (!found)
         snprintf(why.text, sizeof why.text, "%.1000s", err.text);

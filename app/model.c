@@ -127,11 +127,15 @@ int model_parse_loras(const char *given, char **text, moshi_lora list[LORAS_MAX]
     return EXIT_OK;
 }
 
-/* --kv as the library says it. */
-static int choose_kv(const arguments *args, moshi_kv *kv, app_error *err) {
+moshi_kv model_kv(const arguments *args) {
     static const moshi_kv choices[] = {MOSHI_KV_F32, MOSHI_KV_BF16, MOSHI_KV_Q8_0};
     const option_value *value = option_of(args, "kv");
-    *kv = value->given ? choices[value->choice] : MOSHI_KV_DEFAULT;
+    return value->given ? choices[value->choice] : MOSHI_KV_DEFAULT;
+}
+
+static int choose_kv(const arguments *args, moshi_kv *kv, app_error *err) {
+    const option_value *value = option_of(args, "kv");
+    *kv = model_kv(args);
     if (option_given(args, "exact") && value->given && *kv != MOSHI_KV_F32)
         return app_fail(err, EXIT_USAGE, "--exact computes in float32: leave out --kv %s",
                         value->text);

@@ -81,6 +81,8 @@ int model_parse_loras(const char *given, char **text, moshi_lora list[LORAS_MAX]
 /* Refuse an output that is one of the adapters in `given`. */
 int model_check_loras(const char *given, const char *path, app_error *err);
 
+/* --kv as the library says it. */
+moshi_kv model_kv(const arguments *args);
 /* Open what the options (those above and --quiet) ask for. `flags` are added to what --exact gives.
  */
 int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_error *err);

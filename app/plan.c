@@ -31,7 +31,8 @@ static void plan_codec(device_plan *d, model_choice *choice) {
     d->total[d->n++] = info.weight_bytes + info.state_bytes;
 }
 
-static void plan_engine(device_plan *d, model_choice *choice, int sessions, int flags) {
+static void plan_engine(device_plan *d, model_choice *choice, int sessions, int flags,
+                        moshi_kv kv) {
     moshi_engine *engine;
     moshi_engine_info info;
     moshi_error err;
@@ -41,6 +42,7 @@ static void plan_engine(device_plan *d, model_choice *choice, int sessions, int 
                                     .device = d->device,
                                     .finder = {hub_look_up, &choice->lookup},
                                     .sessions = sessions,
+                                    .kv = kv,
                                     .flags = flags | MOSHI_DRY_RUN};
     if (d->problem[0]) return;
     if (moshi_engine_open(&engine, &options, &err) < 0) {
@@ -56,8 +58,8 @@ static void plan_engine(device_plan *d, model_choice *choice, int sessions, int 
     d->total[d->n++] = info.weight_bytes + info.state_bytes;
 }
 
-void plan_make(memory_plan *plan, model_choice *choice, const moshi_model_info *info,
-               int sessions) {
+void plan_make(memory_plan *plan, model_choice *choice, const moshi_model_info *info, int sessions,
+               moshi_kv kv) {
     memset(plan, 0, sizeof *plan);
     int flags = info->codec.frame_samples > 0 ? 0 : MOSHI_NO_CODEC;
     moshi_device_info device;
@@ -68,10 +70,10 @@ void plan_make(memory_plan *plan, model_choice *choice, const moshi_model_info *
             plan_codec(d, choice);
             continue;
         }
-        plan_engine(d, choice, 1, flags);
-        if (sessions > 1 && sessions < 8) plan_engine(d, choice, sessions, flags);
-        plan_engine(d, choice, 8, flags);
-        if (sessions > 8) plan_engine(d, choice, sessions, flags);
+        plan_engine(d, choice, 1, flags, kv);
+        if (sessions > 1 && sessions < 8) plan_engine(d, choice, sessions, flags, kv);
+        plan_engine(d, choice, 8, flags, kv);
+        if (sessions > 8) plan_engine(d, choice, sessions, flags, kv);
     }
 }
 

@@ -24,9 +24,10 @@ typedef struct memory_plan {
     int n;
 } memory_plan;
 
-/* What `choice` needs for 1, 8 and `sessions` (0: no third row) conversations; a codec alone is
- * always one stream. `info` tells which parts there are. */
-void plan_make(memory_plan *plan, model_choice *choice, const moshi_model_info *info, int sessions);
+/* What `choice` needs for 1, 8 and `sessions` (0: no third row) conversations with keys and values
+ * as `kv`; a codec alone is always one stream. `info` tells which parts there are. */
+void plan_make(memory_plan *plan, model_choice *choice, const moshi_model_info *info, int sessions,
+               moshi_kv kv);
 void plan_print(const memory_plan *plan);
 json_t *plan_json(const memory_plan *plan);
 

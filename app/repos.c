@@ -12,15 +12,24 @@ int known_repos(known_repo repos[KNOWN_REPOS_MAX]) {
     int n = 0;
     while (*line && n < KNOWN_REPOS_MAX) {
         size_t length = strcspn(line, "\n");
-        char text[200];
+        char text[300];
         known_repo *repo = &repos[n];
         snprintf(text, sizeof text, "%.*s", (int)length, line);
-        if (text[0] != '#' && sscanf(text, "%63s %lf %15s %79[^\n]", repo->name, &repo->gigabytes,
-                                     repo->verb, repo->what) == 4)
+        if (text[0] != '#' &&
+            sscanf(text, "%63s %lf %15s %31s %23s %47s %79[^\n]", repo->name, &repo->gigabytes,
+                   repo->verb, repo->shape, repo->form, repo->file, repo->what) == 7)
             n++;
         line += length + (line[length] == '\n');
     }
     return n;
+}
+
+int repos_like(const char *shape, const char *form, known_repo *found, int max) {
+    known_repo repos[KNOWN_REPOS_MAX];
+    int n = known_repos(repos), k = 0;
+    for (int i = 0; i < n && k < max; i++)
+        if (!strcmp(repos[i].shape, shape) && !strcmp(repos[i].form, form)) found[k++] = repos[i];
+    return k;
 }
 
 void nearest_repo(const char *name, char out[64]) {

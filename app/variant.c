@@ -227,8 +227,12 @@ static double format_error(const variant *v, const char *path, const model_choic
     moshi_model_info *info = NULL;
     moshi_error why;
     double error = FORMATS[0].error;
-    if (moshi_inspect(&info, path, path ? NULL : model->blobs, path ? 0 : model->n_blobs, &why) < 0)
-        return error;
+    moshi_inspect_options options = {.model = path, .flags = MOSHI_INSPECT_QUICK};
+    if (!path) {
+        options.blobs = model->blobs;
+        options.n_blobs = model->n_blobs;
+    }
+    if (moshi_inspect(&info, &options, &why) < 0) return error;
     for (size_t i = 0; i < info->n_tensors; i++) {
         const struct format *f = find_format(info->tensors[i].dtype);
         if (info->tensors[i].ndim < 2) continue;

@@ -403,25 +403,72 @@ typedef struct moshi_tensor_info {
     const char *problem; /* NULL, or what is wrong with it in words */
 } moshi_tensor_info;
 
+/* A part of a model: "temporal transformer", "Mimi's encoder", ... The last one, "not needed",
+ * holds what the model does not use of its files, such as further codebooks. */
+typedef struct moshi_part_info {
+    const char *name;
+    size_t tensors;
+    uint64_t parameters; /* numbers its tensors stand for */
+    uint64_t bytes;      /* in the files */
+} moshi_part_info;
+
+/* Something that is wrong with a model. */
+typedef struct moshi_finding {
+    int fatal; /* 1: an engine refuses the model; 0: it would run, and hardly sound right */
+    const char
+        *kind; /* "incomplete", "mismatch", "missing", "unfit", "damaged", "odd", "surplus" */
+    const char *file;   /* NULL when it is about no single one */
+    const char *tensor; /* likewise */
+    const char *text;   /* in words */
+} moshi_finding;
+
 typedef struct moshi_model_info {
     const char *kind;         /* "moshi", "mimi" */
     const char *summary;      /* one line a person can read */
     int runs;                 /* 1 if this version can run it */
     const char *reason;       /* why not, when runs == 0; NULL otherwise */
-    moshi_engine_info engine; /* sizes and sampling defaults; zero for a codec */
+    moshi_engine_info engine; /* sizes and sampling defaults; zero for a codec. Of a model whose
+                                 configuration this version refuses: what the shapes tell */
     moshi_codec_info codec;   /* zero if the model has none */
     int dim, layers, heads;   /* temporal transformer */
     int depformer_dim, depformer_layers, depformer_heads;
     const moshi_tensor_info *tensors;
     size_t n_tensors;
+    const char *preset;    /* built-in configuration in use, NULL when the model has one */
+    const char *container; /* of the main weights: "safetensors", "GGUF" */
+    const char *names;     /* whose tensor names: "PyTorch", "candle", "MLX"; "Mimi" of a codec */
+    const char *numbers;   /* most of their bytes: "BF16", "Q8_0", "I8", "4-bit" (MLX), ... */
+    /* The files it consists of, NULL what is not there. */
+    const char *config_file, *lm_file, *codec_file, *text_file;
+    const moshi_part_info *parts; /* those that are not empty */
+    size_t n_parts;
+    const moshi_finding *findings; /* the gravest first */
+    size_t n_findings;
     uintptr_t reserved[8];
 } moshi_model_info;
 
+enum {
+    MOSHI_INSPECT_QUICK =
+        1 /* read the tables of tensors, not the numbers: no "damaged", no "odd" */
+};
+
+typedef struct moshi_inspect_options {
+    const char *model; /* these as in moshi_engine_options */
+    const moshi_blob *blobs;
+    size_t n_blobs;
+    moshi_finder finder;
+    int threads; /* for reading the numbers; default: one per physical core */
+    int flags;   /* MOSHI_INSPECT_QUICK */
+    int (*progress)(void *user, uint64_t done, uint64_t total);
+    void *progress_user;
+    uintptr_t reserved[8];
+} moshi_inspect_options;
+
 /* Read a model's files without running them and judge them: what it is, whether it would run, and
- * which tensors look damaged. Fails only when nothing could be read at all. Free with
- * moshi_model_info_free(). `path` as moshi_engine_options.model; blobs likewise. */
-MOSHI_API int moshi_inspect(moshi_model_info **out, const char *path, const moshi_blob *blobs,
-                            size_t n_blobs, moshi_error *err);
+ * everything that is wrong with it. Fails only when nothing could be read at all. Free with
+ * moshi_model_info_free(). */
+MOSHI_API int moshi_inspect(moshi_model_info **out, const moshi_inspect_options *options,
+                            moshi_error *err);
 MOSHI_API void moshi_model_info_free(moshi_model_info *info);
 
 /* May `path` be written without harming the model `model` (as moshi_engine_options.model)? 0, or

@@ -1,5 +1,10 @@
 /* checkpoint.c - files in memory, telling what a file is, and reading tensors as float32. */
+#if defined(__linux__) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE /* SEEK_HOLE */
+#endif
 #include "checkpoint.h"
+
+#include "foreign.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -51,6 +56,36 @@ static int set_name(mo_file *file, const char *name, moshi_error *err) {
     return file->name ? 0 : mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", name);
 }
 
+/* Never fails: a file system that cannot tell has no holes. */
+static void find_holes(mo_file *out, int fd) {
+#ifdef SEEK_HOLE
+    off_t at = 0, size = (off_t)out->size;
+    while (out->n_holes < MO_MAX_HOLES && at < size) {
+        off_t first = lseek(fd, at, SEEK_HOLE);
+        if (first < 0 || first >= size) return;
+        off_t end = lseek(fd, first, SEEK_DATA);
+        if (end < 0 || end > size) end = size; /* no data behind it */
+        if (end <= first) return;
+        out->holes[out->n_holes].first = (size_t)first;
+        out->holes[out->n_holes++].end = (size_t)end;
+        at = end;
+    }
+#else
+    (void)out;
+    (void)fd;
+#endif
+}
+
+bool mo_file_is_hole(const mo_file *file, const void *data, size_t bytes) {
+    const uint8_t *p = data;
+    if (!file->n_holes || bytes == 0 || p < file->data || p >= file->data + file->size)
+        return false;
+    size_t first = (size_t)(p - file->data);
+    for (int i = 0; i < file->n_holes; i++)
+        if (first >= file->holes[i].first && first + bytes <= file->holes[i].end) return true;
+    return false;
+}
+
 static int map_open(mo_file *out, int fd, const char *name, moshi_error *err) {
     struct stat st;
     if (fstat(fd, &st) != 0)
@@ -74,6 +109,7 @@ static int map_open(mo_file *out, int fd, const char *name, moshi_error *err) {
                        "%s: cannot be mapped into memory: %s", name, strerror(errno));
     out->map = map;
     out->data = map;
+    find_holes(out, fd);
     return 0;
 }
 
@@ -137,30 +173,6 @@ static bool begins(const mo_file *file, const char *magic, size_t n) {
     return file->size >= n && memcmp(file->data, magic, n) == 0;
 }
 
-/* Files people really hand over instead of weights, by how they begin. */
-static const struct {
-    const char *magic;
-    size_t n;
-    const char *is;
-} foreign[] = {
-    {"version https://git-lfs", 23,
-     "a Git LFS pointer, not the weights themselves (`git lfs pull` fetches them)"},
-    {"lmgg", 4, "a GGML file, the old format without versions"},
-    {"fmgg", 4, "a GGMF file, an old format before GGUF"},
-    {"tjgg", 4, "a GGJT file, an old format before GGUF"},
-    {"PK\3\4", 4, "a zip archive (a PyTorch .pt/.pth or NumPy .npz file)"},
-    {"\x80\2", 2, "a Python pickle (an old PyTorch .pt file)"},
-    {"\x80\4", 2, "a Python pickle"},
-    {"\x93NUMPY", 6, "a NumPy array"},
-    {"<!DOCTYPE", 9, "a web page (perhaps an error page saved by a download)"},
-    {"<!doctype", 9, "a web page (perhaps an error page saved by a download)"},
-    {"<html", 5, "a web page (perhaps an error page saved by a download)"},
-    {"<?xml", 5, "an XML document (perhaps an error saved by a download)"},
-    {"\x1f\x8b", 2, "gzip-compressed (unpack it first)"},
-    {"RIFF", 4, "a RIFF file (audio)"},
-    {"{", 1, "JSON or other text beginning with '{'"},
-};
-
 static bool all_zero(const uint8_t *data, size_t n) {
     for (size_t i = 0; i < n; i++)
         if (data[i]) return false;
@@ -179,10 +191,12 @@ static int refuse_foreign(const mo_file *file, moshi_error *err) {
                        "all); it looks like an unfinished download",
                        file->name, file->size);
     if (file->size > 8 && all_zero(file->data + 4, 4) && file->data[8] == '{') return 0;
-    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
-        if (begins(file, foreign[i].magic, foreign[i].n))
-            return mo_fail(err, MOSHI_EMODEL, "%s: this is %s; wanted safetensors or GGUF",
-                           file->name, foreign[i].is);
+    if (begins(file, "GGUF", 4)) return 0;
+    char is[MO_FOREIGN_BYTES];
+    mo_foreign(file->data, file->size, is);
+    if (is[0])
+        return mo_fail(err, MOSHI_EMODEL, "%s: this is %s; wanted safetensors or GGUF", file->name,
+                       is);
     return 0;
 }
 

@@ -49,12 +49,20 @@ typedef struct mo_tensor_view {
     const void *data; /* little endian, row-major, NOT necessarily aligned */
 } mo_tensor_view;
 
+enum { MO_MAX_HOLES = 16 };
+
 /* Bytes of a file: mapped from disk, or borrowed from a blob. */
 typedef struct mo_file {
     char *name; /* as shown in messages */
     const uint8_t *data;
     size_t size;
     void *map; /* what to unmap; NULL when borrowed */
+    /* Stretches that were never written and read as zeros: what an unfinished download leaves. The
+     * first of them, as far as the file system tells. */
+    struct {
+        size_t first, end;
+    } holes[MO_MAX_HOLES];
+    int n_holes;
 } mo_file;
 
 /* Map `path`; `name` is used in messages. Directories, missing and unreadable files each get their
@@ -65,6 +73,8 @@ void mo_file_close(mo_file *file);
 /* Some bytes of a mapped file are needed soon, or not needed any more (they can be read again all
  * the same). Only advice. */
 void mo_file_advise(const mo_file *file, const void *data, uint64_t bytes, bool need);
+/* Does all of it, some bytes of the file's, lie in a hole? */
+bool mo_file_is_hole(const mo_file *file, const void *data, size_t bytes);
 
 typedef struct mo_gguf_value mo_gguf_value; /* gguf.h */
 

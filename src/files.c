@@ -248,11 +248,13 @@ static int open_parts(opening *o, bool silent) {
     mo_model_files *out = o->out;
     int want = o->want & ~MO_TOLERANT, rc = 0;
     out->file_named = o->checkpoint != NULL;
+    if (o->checkpoint && (want == MO_WANT_MIMI || o->want & MO_TOLERANT)) {
+        rc = settle(o, MO_WANT_MIMI, open_named_mimi(o));
+        if (rc < 0 || out->mimi_named) return rc;
+        want &= ~MO_WANT_MIMI;
+    }
     if (want & MO_WANT_LM) rc = settle(o, MO_WANT_LM, open_lm(o, silent));
-    if (rc == 0 && want & MO_WANT_MIMI)
-        rc = settle(o, MO_WANT_MIMI,
-                    o->checkpoint && want == MO_WANT_MIMI ? open_named_mimi(o)
-                                                          : open_models_mimi(o));
+    if (rc == 0 && want & MO_WANT_MIMI) rc = settle(o, MO_WANT_MIMI, open_models_mimi(o));
     if (rc == 0 && want & MO_WANT_TEXT) rc = settle(o, MO_WANT_TEXT, open_text(o));
     return rc;
 }

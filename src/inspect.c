@@ -1,90 +1,343 @@
-/* inspect.c - what is this model, would it run, and which of its tensors look damaged. */
+/* inspect.c - what is this model, would it run, and what is wrong with it. */
+#include "dry.h"
+#include "health.h"
 #include "model.h"
+#include "parts.h"
+#include "presets.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { TEXT_BYTES = 256, NOT_NEEDED = MO_PART_COUNT, ALL_PARTS, LM = 0, MIMI = 1 };
 
 /* What moshi_model_info points into. The info comes first: the caller holds its address. */
 typedef struct inspection {
     moshi_model_info info;
     mo_model_files files;
     char *summary, *reason;
+    char numbers[32];
     moshi_tensor_info *tensors;
+    mo_tensor_note *notes; /* [n_tensors] */
+    mo_measured *measured; /* [n_tensors] */
+    moshi_part_info parts[ALL_PARTS];
+    moshi_finding *findings;
+    size_t n_findings, cap_findings;
+    moshi_error *err;
 } inspection;
 
-/* ---- a device that keeps nothing: loading onto it is only checking ------------------------- */
-
-typedef struct check_backend {
-    mo_backend base;
-    mo_buf nothing;
-} check_backend;
-
-/* What the default device would hold, so that a dry run also counts its memory. */
-static uint64_t check_weight_bytes(const mo_matrix *src, mo_layout layout) {
-    return mo_backend_cpu.weight_bytes(src, layout);
+/* The checkpoint of a language model or of a codec, as far as there is one. */
+static const mo_checkpoint *checkpoint_of(const inspection *in, int which) {
+    const mo_model_files *f = &in->files;
+    if (which == LM) return f->lm_file.tensors ? &f->lm_file : NULL;
+    return f->has_mimi ? &f->mimi_file : NULL;
 }
 
-static int check_weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo_weight *out) {
-    *out = (mo_weight){.buf = &((check_backend *)be)->nothing,
-                       .dtype = src->dtype,
-                       .layout = layout,
-                       .rows = (int)src->rows,
-                       .cols = (int)src->cols};
+/* Its first tensor among all. */
+static size_t first_of(const inspection *in, int which) {
+    const mo_checkpoint *lm = checkpoint_of(in, LM);
+    return which == MIMI && lm ? lm->n_tensors : 0;
+}
+
+static int no_memory(inspection *in) {
+    return mo_fail(in->err, MOSHI_ENOMEM, "out of memory");
+}
+
+/* ---- findings ------------------------------------------------------------------------------- */
+
+/* `text` is copied; tensor and file live as long as the files. */
+static int add_finding(inspection *in, bool fatal, const char *kind, const char *file,
+                       const char *tensor, const char *text) {
+    if (in->n_findings == in->cap_findings) {
+        size_t cap = in->cap_findings ? 2 * in->cap_findings : 16;
+        moshi_finding *bigger = realloc(in->findings, cap * sizeof *bigger);
+        if (!bigger) return no_memory(in);
+        in->findings = bigger;
+        in->cap_findings = cap;
+    }
+    char *copy = mo_format("%s", text), *name = tensor ? mo_format("%s", tensor) : NULL;
+    if (!copy || (tensor && !name)) {
+        free(copy);
+        free(name);
+        return no_memory(in);
+    }
+    in->findings[in->n_findings++] = (moshi_finding){fatal, kind, file, name, copy};
     return 0;
 }
 
-static void check_weight_free(mo_backend *be, mo_weight *w) {
-    (void)be;
-    (void)w;
+/* What the audit of one checkpoint calls. */
+typedef struct listener {
+    inspection *in;
+    const char *file;
+} listener;
+
+static int on_fault(void *user, mo_fault fault, const char *tensor, const char *text) {
+    static const char *const kinds[] = {"missing", "unfit", "surplus"};
+    const listener *l = user;
+    const inspection *in = l->in;
+    const moshi_finding *last = in->n_findings ? &in->findings[in->n_findings - 1] : NULL;
+    /* Parts of one tensor fail one by one. */
+    if (last && last->tensor && !strcmp(last->tensor, tensor)) return 0;
+    return add_finding(l->in, true, kinds[fault], l->file, tensor, text);
 }
 
-static void check_read(mo_backend *be, const mo_buf *buf, size_t offset, void *dst, size_t bytes) {
-    (void)be;
-    (void)buf;
-    (void)offset;
-    memset(dst, 0, bytes);
+static int rank(const moshi_finding *f) {
+    static const char *const order[] = {"unsupported", "incomplete", "mismatch", "damaged",
+                                        "missing",     "unfit",      "surplus",  "odd"};
+    int r = 0;
+    while (strcmp(order[r], f->kind) != 0) r++;
+    return r + (f->fatal ? 0 : 10) - (f->tensor ? 0 : 1);
 }
 
-static void check_write(mo_backend *be, mo_buf *buf, size_t offset, const void *src, size_t bytes) {
-    (void)be;
-    (void)buf;
-    (void)offset;
-    (void)src;
-    (void)bytes;
+/* The gravest first, else in the order they were found. */
+static int sort_findings(inspection *in) {
+    moshi_finding *sorted = mo_calloc(in->n_findings + 1, sizeof *sorted);
+    size_t n = 0;
+    if (!sorted) return no_memory(in);
+    for (int r = -1; n < in->n_findings; r++)
+        for (size_t i = 0; i < in->n_findings; i++)
+            if (rank(&in->findings[i]) == r) sorted[n++] = in->findings[i];
+    free(in->findings);
+    in->findings = sorted;
+    in->cap_findings = n;
+    return 0;
 }
 
-static const mo_backend_ops check_ops = {.name = "check",
-                                         .weight_bytes = check_weight_bytes,
-                                         .weight = check_weight,
-                                         .weight_free = check_weight_free,
-                                         .read = check_read,
-                                         .write = check_write};
+/* ---- structure ------------------------------------------------------------------------------ */
 
-/* Load everything as an engine would; the error is the one the engine would give. */
-static int dry_run(const mo_model_files *f, uint64_t *parameters, moshi_error *err) {
-    check_backend be = {.base = {.ops = &check_ops}};
-    mo_model m;
-    int rc = f->has_lm ? mo_model_load(&m, f, &be.base, NULL, NULL, err)
-                       : mo_model_load_codec(&m, f, &be.base, f->mimi.codebooks, err);
-    *parameters = m.weights.parameters;
-    mo_model_free(&m);
+/* Parts that could not be opened. A codec alone is complete. */
+static int note_incomplete(inspection *in) {
+    const mo_model_files *f = &in->files;
+    bool codec = f->codec_only || f->mimi_named;
+    for (int i = 0; i < 3; i++) {
+        if (!f->why[i].text[0] || (codec && i != 1)) continue;
+        bool refused = i == 0 && f->lm_file.tensors; /* its weights are there */
+        int rc = add_finding(in, true, refused ? "unsupported" : "incomplete", NULL, NULL,
+                             f->why[i].text);
+        if (rc < 0) return rc;
+    }
+    return 0;
+}
+
+static int note_frame_rate(inspection *in) {
+    const mo_model_files *f = &in->files;
+    char text[TEXT_BYTES];
+    if (!f->has_lm || !f->has_mimi || fabs(f->mimi.frame_rate_hz - 12.5) < 1e-6) return 0;
+    snprintf(text, sizeof text,
+             "the codec makes %g frames a second; models of this family are trained on 12.5",
+             f->mimi.frame_rate_hz);
+    return add_finding(in, false, "odd", f->mimi_file.file.name, NULL, text);
+}
+
+/* Everything that an engine would load, onto a device that only counts. */
+static int audit(inspection *in, uint64_t *parameters) {
+    listener listeners[2];
+    mo_audit audits[2];
+    mo_backend *be;
+    moshi_error mismatch;
+    for (int w = 0; w < 2; w++) {
+        const mo_checkpoint *ck = checkpoint_of(in, w);
+        listeners[w] = (listener){in, ck ? ck->file.name : ""};
+        audits[w] = (mo_audit){in->notes + first_of(in, w), on_fault, &listeners[w]};
+    }
+    int rc = mo_dry_open(&be, &mo_backend_cpu, &(mo_backend_options){.threads = 1}, in->err);
+    if (rc < 0) return rc;
+    rc = mo_model_audit(&in->files, be, &audits[LM], &audits[MIMI], parameters, &mismatch, in->err);
+    be->ops->close(be);
+    if (rc == 0 && mismatch.text[0])
+        rc = add_finding(in, true, "mismatch", NULL, NULL, mismatch.text);
+    if (rc == 0) rc = note_frame_rate(in);
+    return rc == 0 ? note_incomplete(in) : rc;
+}
+
+/* ---- numbers -------------------------------------------------------------------------------- */
+
+/* A tensor's problem is the end of its finding's text. */
+static int judge_tensor(inspection *in, size_t i) {
+    const mo_measured *m = &in->measured[i];
+    char why[TEXT_BYTES];
+    mo_verdict v = mo_health_judge(m, why, sizeof why);
+    if (v == MO_SOUND) return 0;
+    char *text = mo_format("%s: tensor '%s' %s", m->ck->file.name, m->t->name, why);
+    if (!text) return no_memory(in);
+    bool fatal = v == MO_DAMAGED && in->notes[i].use == MO_USED;
+    int rc = add_finding(in, fatal, v == MO_DAMAGED ? "damaged" : "odd", m->ck->file.name,
+                         m->t->name, text);
+    free(text);
+    if (rc < 0) return rc;
+    const char *kept = in->findings[in->n_findings - 1].text;
+    in->tensors[i].problem = kept + strlen(kept) - strlen(why);
+    return 0;
+}
+
+/* Codebooks have their own copies of weights that they share; an audit does not compare them. */
+static int compare_copies(inspection *in) {
+    const mo_checkpoint *ck = &in->files.lm_file;
+    if (!in->files.has_lm) return 0;
+    mo_names names = mo_names_detect(ck, &in->files.lm);
+    for (size_t i = 0; i < ck->n_tensors; i++) {
+        char name[MO_TENSOR_NAME_BYTES];
+        const mo_tensor_view *copy = &ck->tensors[i], *t;
+        if (!mo_names_copy_of(&names, copy->name, name) || !(t = mo_checkpoint_find(ck, name)))
+            continue;
+        if (t->bytes == copy->bytes && !memcmp(t->data, copy->data, (size_t)t->bytes)) continue;
+        char *text = mo_format("%s: tensor '%s' differs from '%s', whose weights it shares",
+                               ck->file.name, copy->name, name);
+        int rc =
+            text ? add_finding(in, true, "unfit", ck->file.name, copy->name, text) : no_memory(in);
+        free(text);
+        if (rc < 0) return rc;
+    }
+    return 0;
+}
+
+/* A part whose matrices are zeros, all or half of them, has one cause and is told in one sentence.
+ */
+static int judge_part(inspection *in, mo_part part) {
+    size_t matrices = 0, zero = 0, needed = 0;
+    const char *file = NULL;
+    char text[TEXT_BYTES];
+    for (size_t i = 0; i < in->info.n_tensors; i++) {
+        const mo_measured *m = &in->measured[i];
+        bool codec = i >= first_of(in, MIMI);
+        if (!m->numbers || m->count == 0 || !mo_health_is_matrix(m)) continue;
+        if (mo_part_of(m->t->name, codec) != part) continue;
+        matrices++;
+        if (m->zeros < m->count) continue;
+        zero++;
+        needed += in->notes[i].use == MO_USED;
+        file = m->ck->file.name;
+    }
+    if (zero == 0 || 2 * zero < matrices || matrices < 2) return 0;
+    const char *effect = mo_part_if_zero(part);
+    if (zero == matrices)
+        snprintf(text, sizeof text, "%s is all zeros", mo_part_name(part));
+    else
+        snprintf(text, sizeof text, "%zu of the %zu matrices of %s are zeros", zero, matrices,
+                 mo_part_name(part));
+    char *whole = mo_format("%s: %s%s%s; the file was damaged or converted wrongly", file, text,
+                            *effect ? ": " : "", effect);
+    int rc = whole ? add_finding(in, needed > 0, "damaged", file, NULL, whole) : no_memory(in);
+    free(whole);
     return rc;
 }
 
-/* ---- describing --------------------------------------------------------------------------- */
-
-static void list_tensors(inspection *in, const mo_checkpoint *ck, size_t *n) {
-    for (size_t i = 0; i < ck->n_tensors; i++) {
-        const mo_tensor_view *t = &ck->tensors[i];
-        moshi_tensor_info *out = &in->tensors[(*n)++];
-        *out = (moshi_tensor_info){.file = ck->file.name,
-                                   .name = t->name,
-                                   .dtype = mo_dtype_name(t->dtype),
-                                   .ndim = t->ndim,
-                                   .bytes = t->bytes,
-                                   .problem = mo_tensor_problem(t)};
-        memcpy(out->shape, t->shape, sizeof out->shape);
+static int judge_numbers(inspection *in, const moshi_inspect_options *o) {
+    const mo_health_progress progress = {o->progress, o->progress_user};
+    size_t n = in->info.n_tensors;
+    for (size_t i = 0; i < n; i++) {
+        in->measured[i].rows = in->notes[i].rows;
+        in->measured[i].cols = in->notes[i].cols;
     }
+    int rc = mo_health_measure(in->measured, n, o->threads, &progress, in->err);
+    for (size_t i = 0; rc == 0 && i < n; i++) rc = judge_tensor(in, i);
+    for (int p = 0; rc == 0 && p < MO_PART_COUNT; p++) rc = judge_part(in, (mo_part)p);
+    return rc == 0 ? compare_copies(in) : rc;
+}
+
+/* ---- describing ----------------------------------------------------------------------------- */
+
+static void list_tensors(inspection *in) {
+    size_t n = 0;
+    for (int w = 0; w < 2; w++) {
+        const mo_checkpoint *ck = checkpoint_of(in, w);
+        for (size_t i = 0; ck && i < ck->n_tensors; i++, n++) {
+            const mo_tensor_view *t = &ck->tensors[i];
+            in->measured[n] = (mo_measured){.ck = ck, .t = t};
+            in->tensors[n] = (moshi_tensor_info){.file = ck->file.name,
+                                                 .name = t->name,
+                                                 .dtype = mo_dtype_name(t->dtype),
+                                                 .ndim = t->ndim,
+                                                 .bytes = t->bytes};
+            memcpy(in->tensors[n].shape, t->shape, sizeof t->shape);
+        }
+    }
+}
+
+/* Numbers that a tensor stands for, when no loader has said. */
+static uint64_t count_numbers(const mo_checkpoint *ck, const mo_tensor_view *t) {
+    char name[MO_TENSOR_NAME_BYTES];
+    size_t n = strlen(t->name), w = strlen(".weight");
+    if (mo_dtype_is_float(t->dtype) || mo_dtype_block(t->dtype) > 1 || t->dtype == MO_I8)
+        return t->count;
+    if (t->dtype != MO_U32 || t->ndim != 2 || n < w || n + 2 > sizeof name) return 0;
+    /* MLX: 8 bits come in groups of 64, 4 bits in groups of 32 or 64. */
+    snprintf(name, sizeof name, "%.*s.scales", (int)(n - w), t->name);
+    const mo_tensor_view *s = mo_checkpoint_find(ck, name);
+    if (!s || s->ndim != 2 || s->shape[1] < 1) return 0;
+    return t->count * (t->shape[1] / s->shape[1] >= 16 ? 4 : 8);
+}
+
+static void list_parts(inspection *in) {
+    moshi_model_info *info = &in->info;
+    bool audited[2] = {in->files.has_lm, in->files.has_mimi};
+    moshi_part_info parts[ALL_PARTS] = {0};
+    for (size_t i = 0; i < info->n_tensors; i++) {
+        const mo_measured *m = &in->measured[i];
+        bool codec = i >= first_of(in, MIMI) && checkpoint_of(in, MIMI);
+        const mo_tensor_note *note = &in->notes[i];
+        bool needed = !audited[codec] || note->use == MO_USED;
+        moshi_part_info *p = &parts[needed ? (int)mo_part_of(m->t->name, codec) : NOT_NEEDED];
+        p->tensors++;
+        p->bytes += m->t->bytes;
+        p->parameters += audited[codec] && needed ? note->parameters : count_numbers(m->ck, m->t);
+    }
+    for (int p = 0; p < ALL_PARTS; p++) {
+        if (parts[p].tensors == 0) continue;
+        parts[p].name = p == NOT_NEEDED ? "not needed" : mo_part_name((mo_part)p);
+        in->parts[info->n_parts++] = parts[p];
+    }
+    info->parts = in->parts;
+}
+
+static void describe_shapes(inspection *in) {
+    mo_lm_shapes s;
+    moshi_model_info *i = &in->info;
+    i->engine.model_type = in->files.lm.model_type[0] ? in->files.lm.model_type : "unknown kind of";
+    if (!mo_lm_shapes_read(&s, &in->files.lm_file)) return;
+    i->dim = s.dim;
+    i->layers = s.layers;
+    i->depformer_dim = s.dep_dim;
+    i->depformer_layers = s.dep_layers;
+    i->engine.n_q = s.n_q;
+    i->engine.dep_q = s.dep_q;
+    i->engine.user_codebooks = s.n_q > s.dep_q ? s.n_q - s.dep_q : 0;
+    i->engine.card = s.card;
+    i->engine.text_card = s.text_card;
+}
+
+/* In what form most of the main weights are. */
+static void describe_format(inspection *in) {
+    static const char *const schemes[] = {"PyTorch", "candle", "MLX"};
+    const mo_checkpoint *ck = checkpoint_of(in, LM);
+    moshi_model_info *i = &in->info;
+    uint64_t bytes[MO_DTYPE_COUNT] = {0};
+    int most = 0;
+    i->names = ck ? schemes[mo_names_scheme(ck)] : "Mimi";
+    if (!ck) ck = checkpoint_of(in, MIMI);
+    bool gguf = ck->file.size >= 4 && !memcmp(ck->file.data, "GGUF", 4);
+    i->container = gguf ? "GGUF" : "safetensors";
+    for (size_t t = 0; t < ck->n_tensors; t++) {
+        int d = (int)ck->tensors[t].dtype;
+        bytes[d] += ck->tensors[t].bytes;
+        if (bytes[d] > bytes[most]) most = d;
+    }
+    snprintf(in->numbers, sizeof in->numbers, "%s", mo_dtype_name((mo_dtype)most));
+    for (size_t t = 0; most == MO_U32 && t < ck->n_tensors; t++)
+        if (ck->tensors[t].dtype == MO_U32) {
+            uint64_t count = in->notes[t].parameters;
+            if (!count) count = count_numbers(ck, &ck->tensors[t]);
+            if (!count) continue;
+            snprintf(in->numbers, sizeof in->numbers, "%d-bit",
+                     (int)(32 * ck->tensors[t].count / count));
+            break;
+        }
+    i->numbers = in->numbers;
+}
+
+static const char *name_of(const mo_file *f) {
+    return f->name;
 }
 
 static void describe(inspection *in) {
@@ -98,14 +351,23 @@ static void describe(inspection *in) {
         i->depformer_dim = f->lm.dep_dim;
         i->depformer_layers = f->lm.dep_layers;
         i->depformer_heads = f->lm.dep_heads;
+    } else if (f->lm_file.tensors) {
+        describe_shapes(in);
     }
     if (f->has_mimi) mo_codec_describe(&f->mimi, f->mimi.codebooks, &i->codec);
+    i->kind = f->lm_file.tensors ? "moshi" : "mimi";
+    i->preset = f->preset ? f->preset->name : NULL;
+    i->config_file = f->preset ? NULL : name_of(&f->config);
+    i->lm_file = f->lm_file.tensors ? name_of(&f->lm_file.file) : NULL;
+    i->codec_file = f->has_mimi ? name_of(&f->mimi_file.file) : NULL;
+    i->text_file = f->has_text ? name_of(&f->tokenizer) : NULL;
+    describe_format(in);
 }
 
-static char *summarise(const inspection *in, uint64_t parameters) {
+static char *summarise(const inspection *in) {
     const moshi_model_info *i = &in->info;
-    double millions = (double)parameters / 1e6;
-    if (!in->files.has_lm)
+    double millions = (double)i->engine.parameters / 1e6;
+    if (!i->lm_file)
         return mo_format("Mimi codec, %d codebooks of %d, %.1f M parameters", i->codec.codebooks,
                          i->codec.bins, millions);
     return mo_format("%s language model, %d layers of %d, reads %d and speaks %d audio channels, "
@@ -114,74 +376,82 @@ static char *summarise(const inspection *in, uint64_t parameters) {
                      millions, in->files.has_mimi ? " with its codec" : "");
 }
 
-/* Fill everything that follows from the files. `incomplete` is why only a part could be opened, ""
- * when nothing is amiss. */
-static int examine(inspection *in, const char *incomplete, moshi_error *err) {
-    const mo_model_files *f = &in->files;
+/* ---- entry ---------------------------------------------------------------------------------- */
+
+static int alloc_tables(inspection *in) {
+    const mo_checkpoint *lm = checkpoint_of(in, LM), *mimi = checkpoint_of(in, MIMI);
+    size_t n = (lm ? lm->n_tensors : 0) + (mimi ? mimi->n_tensors : 0);
+    in->tensors = mo_calloc(n + 1, sizeof *in->tensors);
+    in->notes = mo_calloc(n + 1, sizeof *in->notes);
+    in->measured = mo_calloc(n + 1, sizeof *in->measured);
+    in->info.tensors = in->tensors;
+    in->info.n_tensors = n;
+    return in->tensors && in->notes && in->measured ? 0 : no_memory(in);
+}
+
+/* Of all parts, where no audit has counted. */
+static uint64_t all_parameters(const inspection *in) {
+    uint64_t n = 0;
+    for (size_t i = 0; i < in->info.n_parts; i++) n += in->info.parts[i].parameters;
+    return n;
+}
+
+static int conclude(inspection *in) {
     moshi_model_info *i = &in->info;
-    moshi_error why = {0};
+    int rc = sort_findings(in);
+    if (rc < 0) return rc;
+    i->findings = in->findings;
+    i->n_findings = in->n_findings;
+    i->runs = !(i->n_findings && i->findings[0].fatal);
+    if (!i->runs) {
+        i->reason = in->reason = mo_format("%s", i->findings[0].text);
+        if (!in->reason) return no_memory(in);
+    }
+    i->summary = in->summary = summarise(in);
+    return in->summary ? 0 : no_memory(in);
+}
+
+static int examine(inspection *in, const moshi_inspect_options *o) {
     uint64_t parameters = 0;
-    size_t n = 0;
-    int rc = dry_run(f, &parameters, &why);
-    if (rc == MOSHI_ENOMEM) return mo_fail(err, rc, "%s", why.text);
-    const char *reason = incomplete[0] ? incomplete : rc < 0 ? why.text : NULL;
-    if (f->mimi_named && rc == 0) reason = NULL; /* a sound codec file was all that was asked for */
-    in->tensors = mo_calloc(f->lm_file.n_tensors + f->mimi_file.n_tensors + 1, sizeof *in->tensors);
-    if (reason) in->reason = mo_format("%s", reason);
+    int rc = alloc_tables(in);
+    if (rc < 0) return rc;
+    list_tensors(in);
+    rc = audit(in, &parameters);
+    if (rc == 0 && !(o->flags & MOSHI_INSPECT_QUICK)) rc = judge_numbers(in, o);
+    if (rc < 0) return rc;
     describe(in);
-    in->summary = summarise(in, parameters);
-    if (!in->tensors || !in->summary || (reason && !in->reason))
-        return mo_fail(err, MOSHI_ENOMEM, "out of memory");
-    if (f->has_lm) list_tensors(in, &f->lm_file, &n);
-    if (f->has_mimi) list_tensors(in, &f->mimi_file, &n);
-    i->kind = f->has_lm ? "moshi" : "mimi";
-    i->summary = in->summary;
-    i->reason = in->reason;
-    i->runs = in->reason == NULL;
-    i->tensors = in->tensors;
-    i->n_tensors = n;
-    i->engine.parameters = i->codec.parameters = parameters;
-    return 0;
+    list_parts(in);
+    if (!in->files.has_lm && in->files.lm_file.tensors) parameters = all_parameters(in);
+    in->info.engine.parameters = in->info.codec.parameters = parameters;
+    return conclude(in);
 }
 
-/* Was a model's Mimi file named where the language model's was expected? */
-static bool names_codec(const mo_model_files *f) {
-    return f->has_lm && f->file_named &&
-           mo_checkpoint_find(&f->lm_file, "encoder.model.0.conv.conv.weight");
-}
-
-int moshi_inspect(moshi_model_info **out, const char *path, const moshi_blob *blobs, size_t n_blobs,
-                  moshi_error *err) {
-    /* The whole model, else what there is of it, best part first. */
-    static const int wants[] = {MO_WANT_LM | MO_WANT_MIMI | MO_WANT_TEXT, MO_WANT_LM, MO_WANT_MIMI};
-    if (err) *err = (moshi_error){0};
-    if (!out || !path == !n_blobs)
+int moshi_inspect(moshi_model_info **out, const moshi_inspect_options *options, moshi_error *err) {
+    moshi_error unseen;
+    if (!err) err = &unseen;
+    *err = (moshi_error){0};
+    if (!out || !options || !options->model == !options->n_blobs)
         return mo_fail(err, MOSHI_EINVAL, "moshi_inspect: give out, and a path or blobs");
     *out = NULL;
+    if (options->flags & ~MOSHI_INSPECT_QUICK)
+        return mo_fail(err, MOSHI_EINVAL, "moshi_inspect: unknown flags 0x%x",
+                       (unsigned)(options->flags & ~MOSHI_INSPECT_QUICK));
+    if (options->threads < 0)
+        return mo_fail(err, MOSHI_EINVAL, "moshi_inspect: threads: wanted 0 or more, found %d",
+                       options->threads);
     inspection *in = mo_calloc(1, sizeof *in);
     if (!in) return mo_fail(err, MOSHI_ENOMEM, "out of memory");
-    moshi_error first = {0}, last = {0};
-    int rc = MOSHI_EMODEL;
-    size_t i = 0;
-    for (; i < sizeof wants / sizeof *wants; i++) {
-        const mo_model_place place = {path, blobs, n_blobs, {0}};
-        rc = mo_model_files_open(&in->files, &place, wants[i], i ? &last : &first);
-        if (rc == 0 && names_codec(&in->files)) {
-            mo_model_files_close(&in->files);
-            rc = MOSHI_EMODEL;
-        }
-        if (rc != MOSHI_EMODEL && rc != MOSHI_EIO) break;
-    }
-    if (rc < 0) {
-        free(in);
-        return mo_fail(err, rc, "%s", rc == MOSHI_ENOMEM ? "out of memory" : first.text);
-    }
-    bool whole = i == 0 || in->files.codec_only;
-    rc = examine(in, whole ? "" : first.text, err);
+    in->err = err;
+    const mo_model_place place = {options->model, options->blobs, options->n_blobs,
+                                  options->finder};
+    const int want = MO_WANT_LM | MO_WANT_MIMI | MO_WANT_TEXT | MO_TOLERANT;
+    int rc = mo_model_files_open(&in->files, &place, want, err);
+    if (rc == 0) rc = examine(in, options);
     if (rc < 0) {
         moshi_model_info_free(&in->info);
         return rc;
     }
+    in->err = NULL;
     *out = &in->info;
     return 0;
 }
@@ -189,9 +459,16 @@ int moshi_inspect(moshi_model_info **out, const char *path, const moshi_blob *bl
 void moshi_model_info_free(moshi_model_info *info) {
     if (!info) return;
     inspection *in = (inspection *)info;
+    for (size_t i = 0; i < in->n_findings; i++) {
+        free((char *)in->findings[i].text);
+        free((char *)in->findings[i].tensor);
+    }
     mo_model_files_close(&in->files);
+    free(in->findings);
     free(in->summary);
     free(in->reason);
     free(in->tensors);
+    free(in->notes);
+    free(in->measured);
     free(in);
 }

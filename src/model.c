@@ -30,7 +30,7 @@ static int pieces_check(const mo_model_files *f, moshi_error *err) {
         return mo_fail(err, MOSHI_EMODEL,
                        "%s: the model's text vocabulary has %d entries (text_card), this tokenizer "
                        "has %d: they do not belong together",
-                       c->tokenizer_name, c->text_card, f->text.n);
+                       f->tokenizer.name, c->text_card, f->text.n);
     return 0;
 }
 
@@ -86,6 +86,30 @@ int mo_model_load_codec(mo_model *m, const mo_model_files *f, mo_backend *be, in
     mo_loader ld = {.total = checkpoint_bytes(&f->mimi_file)};
     mo_crumb_drop(be->crumb, "weights", 0, f->mimi_file.n_tensors);
     return load_mimi(m, f, codebooks, true, true, &ld, err);
+}
+
+int mo_model_audit(const mo_model_files *f, mo_backend *be, mo_audit *lm, mo_audit *mimi,
+                   uint64_t *parameters, moshi_error *mismatch, moshi_error *err) {
+    mo_model m = {0};
+    mo_loader lm_loader = {.audit = lm}, mimi_loader = {.audit = mimi};
+    int rc = 0;
+    *mismatch = (moshi_error){0};
+    mo_weights_open(&m.weights, be);
+    if (f->has_lm) {
+        pieces_check(f, mismatch);
+        rc = load_lm(&m, f, &lm_loader, err);
+    }
+    if (rc == 0 && f->has_mimi) {
+        /* Alone, or beside a language model that cannot be judged, all of it is wanted. */
+        bool all = !f->has_lm;
+        int codebooks = all ? f->mimi.codebooks : codebooks_needed(&f->lm);
+        if (codebooks > f->mimi.codebooks) codebooks = f->mimi.codebooks;
+        rc = load_mimi(&m, f, codebooks, all || f->lm.n_q > f->lm.dep_q, all || f->lm.dep_q > 0,
+                       &mimi_loader, err);
+    }
+    *parameters = m.weights.parameters;
+    mo_model_free(&m);
+    return rc;
 }
 
 void mo_model_free(mo_model *m) {

@@ -24,6 +24,11 @@ int mo_model_load(mo_model *m, const mo_model_files *files, mo_backend *be, mo_l
 /* Load a codec alone with its first `codebooks` codebooks. */
 int mo_model_load_codec(mo_model *m, const mo_model_files *files, mo_backend *be, int codebooks,
                         moshi_error *err);
+/* Go through everything an engine would load and note all that is wrong instead of the first thing.
+ * `be` only counts (dry.h). `mismatch` gets why the pieces do not belong together, or "". Fails
+ * with MOSHI_ENOMEM only. */
+int mo_model_audit(const mo_model_files *files, mo_backend *be, mo_audit *lm, mo_audit *mimi,
+                   uint64_t *parameters, moshi_error *mismatch, moshi_error *err);
 void mo_model_free(mo_model *m);
 
 /* The facts that follow from the configuration; device, threads and sizes are left alone. Pointers

@@ -176,23 +176,34 @@ int mo_loader_begin(mo_loader *ld, mo_weights *pool, const mo_checkpoint *ck, mo
     return ld->used ? 0 : loader_nomem(ld);
 }
 
+/* ld->failed was just set: an ordinary loader stops here, an audit notes it and goes on. */
+static void gave_up(mo_loader *ld, mo_fault fault, const char *tensor) {
+    const mo_audit *s = ld->audit;
+    if (!s || ld->failed == MOSHI_ENOMEM) return;
+    ld->failed = s->fault(s->user, fault, tensor, ld->err->text);
+}
+
+static void refuse_surplus(mo_loader *ld, size_t i, size_t n) {
+    const mo_tensor_view *t = &ld->ck->tensors[i];
+    char shape[96];
+    mo_shape_text(t->shape, t->ndim, shape, sizeof shape);
+    ld->failed = mo_fail(ld->err, MOSHI_EMODEL,
+                         "%s: tensor '%s' %s has no place in the model config.json describes "
+                         "(%zu such tensors): wanted none, config and weights do not belong "
+                         "together",
+                         ld->ck->file.name, t->name, shape, n);
+    gave_up(ld, MO_FAULT_SURPLUS, t->name);
+}
+
 int mo_loader_finish(mo_loader *ld) {
     const mo_checkpoint *ck = ld->ck;
-    size_t surplus = 0, first = 0;
-    for (size_t i = ck->n_tensors; !ld->failed && i-- > 0;)
-        if (!ld->used[i]) {
-            surplus++;
-            first = i;
-        }
-    if (surplus) {
-        char shape[96];
-        mo_shape_text(ck->tensors[first].shape, ck->tensors[first].ndim, shape, sizeof shape);
-        ld->failed = mo_fail(ld->err, MOSHI_EMODEL,
-                             "%s: tensor '%s' %s has no place in the model config.json describes "
-                             "(%zu such tensors): wanted none, config and weights do not belong "
-                             "together",
-                             ck->file.name, ck->tensors[first].name, shape, surplus);
+    size_t surplus = 0;
+    for (size_t i = 0; i < ck->n_tensors; i++) {
+        surplus += !ld->used[i];
+        if (ld->audit) ld->audit->notes[i].use = ld->used[i];
     }
+    for (size_t i = 0; !ld->failed && i < ck->n_tensors; i++)
+        if (!ld->used[i]) refuse_surplus(ld, i, surplus);
     free(ld->used);
     ld->used = NULL;
     return ld->failed;
@@ -221,7 +232,7 @@ bool mo_load_has(const mo_loader *ld, const char *fmt, ...) {
 void mo_load_ignore(mo_loader *ld, const char *prefix) {
     size_t n = strlen(prefix);
     for (size_t i = 0; !ld->failed && i < ld->ck->n_tensors; i++)
-        if (!strncmp(ld->ck->tensors[i].name, prefix, n)) ld->used[i] = 1;
+        if (!strncmp(ld->ck->tensors[i].name, prefix, n)) ld->used[i] = MO_NOT_NEEDED;
 }
 
 static const mo_tensor_view *fail_missing(mo_loader *ld, const char *name, const char *wanted) {
@@ -230,7 +241,22 @@ static const mo_tensor_view *fail_missing(mo_loader *ld, const char *name, const
     mo_names_translate(&ld->names, name, translated);
     ld->failed = mo_fail(ld->err, MOSHI_EMODEL, "%s: tensor '%s' is missing (wanted shape %s)%s%s",
                          ld->ck->file.name, translated, wanted, *guess ? "; " : "", guess);
+    gave_up(ld, MO_FAULT_MISSING, translated);
     return NULL;
+}
+
+/* Its type or shape does not fit; ld->failed says how. */
+static const mo_tensor_view *fail_unfit(mo_loader *ld, const mo_tensor_view *t) {
+    if (ld->audit) ld->used[t - ld->ck->tensors] = MO_USED;
+    gave_up(ld, MO_FAULT_UNFIT, t->name);
+    return NULL;
+}
+
+/* Count a tensor that is used for the first time. */
+static void count_tensor(mo_loader *ld, const mo_tensor_view *t, uint64_t parameters) {
+    ld->used[t - ld->ck->tensors] = MO_USED;
+    ld->pool->parameters += parameters;
+    if (ld->audit) ld->audit->notes[t - ld->ck->tensors].parameters = parameters;
 }
 
 static bool fail_problem(mo_loader *ld, const char *name, const char *problem) {
@@ -271,7 +297,7 @@ static const mo_tensor_view *take(mo_loader *ld, const char *name, int ndim, con
         ld->failed = mo_fail(ld->err, MOSHI_EMODEL,
                              "%s: tensor '%s': wanted dtype F32, F16 or BF16, found %s", file, name,
                              mo_dtype_name(t->dtype));
-        return NULL;
+        return fail_unfit(ld, t);
     }
     bool fits = ndim ? t->ndim == ndim : t->count == (uint64_t)want[0];
     for (int i = 0; fits && i < ndim; i++) fits = t->shape[i] == want[i];
@@ -279,14 +305,13 @@ static const mo_tensor_view *take(mo_loader *ld, const char *name, int ndim, con
         mo_shape_text(t->shape, t->ndim, found, sizeof found);
         ld->failed = mo_fail(ld->err, MOSHI_EMODEL, "%s: tensor '%s': wanted shape %s, found %s",
                              file, name, wanted, found);
-        return NULL;
+        return fail_unfit(ld, t);
     }
-    uint8_t *used = &ld->used[t - ld->ck->tensors];
-    if (*used) return t; /* another part of it: already judged and counted */
+    /* another part of it: already judged and counted */
+    if (ld->used[t - ld->ck->tensors]) return t;
     const char *problem = ld->dry ? NULL : mo_tensor_problem(t);
     if (problem && !fail_problem(ld, name, problem)) return NULL;
-    *used = 1;
-    ld->pool->parameters += t->count;
+    count_tensor(ld, t, t->count);
     leave_crumb(ld, t->name);
     progress(ld, t->bytes);
     return ld->failed ? NULL : t;
@@ -304,7 +329,7 @@ static const mo_tensor_view *take(mo_loader *ld, const char *name, int ndim, con
     const mo_tensor_view *t = take(ld, name, ndim, want)
 
 static void use(mo_loader *ld, const mo_tensor_view *t) {
-    if (t) ld->used[t - ld->ck->tensors] = 1;
+    if (t) ld->used[t - ld->ck->tensors] = MO_USED;
 }
 
 /* Room for numbers on their way to the device. A dry run moves none: then *out is NULL, and so is
@@ -313,6 +338,13 @@ static bool staging(mo_loader *ld, size_t n, float **out) {
     *out = ld->dry ? NULL : mo_calloc(n, sizeof **out);
     if (!*out && !ld->dry) loader_nomem(ld);
     return *out || ld->dry;
+}
+
+/* Sizes that an audit cannot read from the shape of a packed tensor. */
+static void note_matrix(mo_loader *ld, const mo_tensor_view *t, int64_t rows, int64_t cols) {
+    if (!ld->audit) return;
+    ld->audit->notes[t - ld->ck->tensors].rows = rows;
+    ld->audit->notes[t - ld->ck->tensors].cols = cols;
 }
 
 /* What is wrong with unpacked numbers. */
@@ -332,7 +364,8 @@ static bool read_rows(mo_loader *ld, const mo_tensor_view *t, const mo_lora_targ
         const char *problem = v ? rows_problem(m, v) : NULL;
         if (problem) return fail_problem(ld, t->name, problem);
         if (!ld->used[t - ld->ck->tensors]) {
-            ld->pool->parameters += (uint64_t)m->rows * (uint64_t)m->cols;
+            count_tensor(ld, t, (uint64_t)m->rows * (uint64_t)m->cols);
+            note_matrix(ld, t, m->rows, m->cols);
             leave_crumb(ld, t->name);
             progress(ld, t->bytes);
         }
@@ -341,8 +374,11 @@ static bool read_rows(mo_loader *ld, const mo_tensor_view *t, const mo_lora_targ
         use(ld, p.biases);
     }
     if (rc == 0 && ld->loras) rc = mo_loras_apply(ld->loras, m, v, ld->err);
-    if (rc < 0) ld->failed = rc;
-    return !ld->failed;
+    if (rc < 0) {
+        ld->failed = rc;
+        fail_unfit(ld, t);
+    }
+    return rc == 0 && !ld->failed;
 }
 
 /* 16-bit weights stay 16-bit when an adapter was added, as when the reference fuses one. */
@@ -574,6 +610,7 @@ void mo_load_copies(mo_loader *ld) {
                                  "%s: tensor '%s': wanted the same numbers as in '%s', because "
                                  "config.json says their codebooks share weights, found others",
                                  ld->ck->file.name, copy->name, name);
-        ld->used[i] = 1;
+        ld->used[i] = MO_USED;
+        if (!same) gave_up(ld, MO_FAULT_UNFIT, copy->name);
     }
 }

@@ -19,12 +19,35 @@ typedef struct mo_weights {
 void mo_weights_open(mo_weights *ws, mo_backend *be);
 void mo_weights_close(mo_weights *ws);
 
+/* What became of one tensor of a checkpoint. */
+typedef struct mo_tensor_note {
+    enum { MO_UNUSED, MO_USED, MO_NOT_NEEDED } use;
+    uint64_t parameters; /* numbers it stands for; 0 unless it was used */
+    int64_t rows, cols;  /* of the packed matrix it stands for; 0: its shape is the whole truth */
+} mo_tensor_note;
+
+typedef enum mo_fault {
+    MO_FAULT_MISSING, /* a tensor */
+    MO_FAULT_UNFIT,   /* its type or shape */
+    MO_FAULT_SURPLUS
+} mo_fault;
+
+/* A loader with an audit notes what is wrong and goes on: everything at once instead of the first
+ * thing. For dry runs only: weights may be absent afterwards. */
+typedef struct mo_audit {
+    mo_tensor_note *notes; /* [n_tensors] of the checkpoint being loaded */
+    /* 0, or MOSHI_ENOMEM, which ends the loading. */
+    int (*fault)(void *user, mo_fault fault, const char *tensor, const char *text);
+    void *user;
+} mo_audit;
+
 /* Reads one checkpoint into a pool. The first failure sticks (`failed`, with the text in err),
  * later calls do nothing and return NULL, so that model code reads as straight lines. */
 typedef struct mo_loader {
     mo_weights *pool;
     const mo_checkpoint *ck;
-    uint8_t *used;   /* [ck->n_tensors] */
+    uint8_t *used;   /* [ck->n_tensors] as mo_tensor_note.use */
+    mo_audit *audit; /* or NULL */
     mo_names names;  /* how the file spells the names asked for; PyTorch's unless set */
     mo_loras *loras; /* adapters to add, or NULL */
     bool dry;        /* numbers are neither read nor judged: the device only counts (dry.h) */

@@ -275,3 +275,8 @@ void run_codes(moshi_engine *engine, moshi_session *session, const int32_t *code
     }
     finish(engine, session, log);
 }
+
+int inspect_blobs_of(moshi_model_info **info, const moshi_blob *blobs, size_t n, moshi_error *err) {
+    return moshi_inspect(info, &(moshi_inspect_options){.blobs = blobs, .n_blobs = n, .threads = 1},
+                         err);
+}

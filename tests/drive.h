@@ -66,6 +66,8 @@ moshi_codec *open_codec(const char *path, const moshi_blob *blobs, size_t n_blob
 /* A recording of 24 kHz and one channel, filled up with silence to whole frames of 80 ms and so
  * many more; ends the test when it cannot be read. */
 float *load_speech(const char *path, size_t silent_frames, size_t *n);
+/* What moshi_inspect() says about files in memory; one thread. */
+int inspect_blobs_of(moshi_model_info **info, const moshi_blob *blobs, size_t n, moshi_error *err);
 
 /* Push everything in chunks of at most `chunk` samples (0: random sizes), step, pull, to the end.
  */

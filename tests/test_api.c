@@ -424,7 +424,7 @@ static void naming(void) {
 static void inspecting(void) {
     moshi_model_info *info;
     moshi_error err;
-    int rc = moshi_inspect(&info, NULL, model.blobs, MADE_BLOBS, &err);
+    int rc = inspect_blobs_of(&info, model.blobs, MADE_BLOBS, &err);
     if (!CHECK(rc == 0, "inspect: %s", err.text)) return;
     const mo_lm_config *c = &model.spec.lm;
     CHECK(!strcmp(info->kind, "moshi") && info->summary[0] && info->runs && !info->reason,
@@ -445,7 +445,7 @@ static void inspecting(void) {
     model_make(&sick, &model.spec);
     tensors_find(&sick.lm, "linears.1.weight")->f[3] = NAN;
     model_rebuild(&sick);
-    rc = moshi_inspect(&info, NULL, sick.blobs, MADE_BLOBS, &err);
+    rc = inspect_blobs_of(&info, sick.blobs, MADE_BLOBS, &err);
     if (CHECK(rc == 0, "inspect: %s", err.text)) {
         CHECK(!info->runs && info->reason && strstr(info->reason, "linears.1.weight"),
               "a NaN goes unseen: %s", info->reason ? info->reason : "");
@@ -462,16 +462,20 @@ static void inspecting(void) {
     moshi_blob codec[] = {
         {"config.json", model.blobs[MADE_MIMI_CONFIG].data, model.blobs[MADE_MIMI_CONFIG].size},
         {"model.safetensors", model.blobs[MADE_MIMI].data, model.blobs[MADE_MIMI].size}};
-    rc = moshi_inspect(&info, NULL, codec, 2, &err);
+    rc = inspect_blobs_of(&info, codec, 2, &err);
     if (CHECK(rc == 0, "inspect a codec: %s", err.text)) {
         CHECK(!strcmp(info->kind, "mimi") && info->runs && info->codec.codebooks == 4,
               "a codec is taken for %s", info->kind);
         moshi_model_info_free(info);
     }
-    CHECK(moshi_inspect(&info, "/no/such/place", NULL, 0, &err) == MOSHI_EMODEL && !info,
+    CHECK(moshi_inspect(&info, &(moshi_inspect_options){.model = "/no/such/place"}, &err) ==
+                  MOSHI_EMODEL &&
+              !info,
           "inspect nothing");
-    CHECK(moshi_inspect(NULL, "x", NULL, 0, &err) == MOSHI_EINVAL, "no place for information");
-    CHECK(moshi_inspect(&info, NULL, NULL, 0, &err) == MOSHI_EINVAL, "nothing to inspect");
+    CHECK(moshi_inspect(NULL, &(moshi_inspect_options){.model = "x"}, &err) == MOSHI_EINVAL,
+          "no place for information");
+    CHECK(moshi_inspect(&info, &(moshi_inspect_options){0}, &err) == MOSHI_EINVAL,
+          "nothing to inspect");
 }
 
 int main(void) {

@@ -37,7 +37,7 @@ static void refused(const made_model *m, const char *what, const char *words) {
     /* what inspect says about it must agree */
     moshi_model_info *info;
     moshi_error ignored;
-    if (moshi_inspect(&info, NULL, m->blobs, MADE_BLOBS, &ignored) == 0) {
+    if (inspect_blobs_of(&info, m->blobs, MADE_BLOBS, &ignored) == 0) {
         CHECK(!info->runs && info->reason && info->reason[0], "%s: inspect says it runs", what);
         moshi_model_info_free(info);
     }

@@ -66,7 +66,7 @@ static int open_codec_only(moshi_error *err) {
 
 static int inspect_blobs(moshi_error *err) {
     moshi_model_info *info;
-    int rc = moshi_inspect(&info, NULL, model.blobs, MADE_BLOBS, err);
+    int rc = inspect_blobs_of(&info, model.blobs, MADE_BLOBS, err);
     if (rc < 0)
         CHECK(info == NULL, "information was left behind");
     else
@@ -77,7 +77,7 @@ static int inspect_blobs(moshi_error *err) {
 
 static int inspect_directory(moshi_error *err) {
     moshi_model_info *info;
-    int rc = moshi_inspect(&info, dir, NULL, 0, err);
+    int rc = moshi_inspect(&info, &(moshi_inspect_options){.model = dir}, err);
     if (rc == 0) moshi_model_info_free(info);
     return rc;
 }
