@@ -74,8 +74,15 @@ KISSFFT_CFLAGS := -DAPP_HAVE_KISSFFT $(shell $(PKG_CONFIG) --cflags kissfft-floa
 KISSFFT_LIBS := $(shell $(PKG_CONFIG) --libs kissfft-float 2>/dev/null || echo -lkissfft-float)
 endif
 
+# Optional: without it `moshi analyze` writes no PNG pictures and says so.
+HAVE_PNG := $(call have_lib,libpng,png.h)
+ifneq ($(HAVE_PNG),)
+PNG_CFLAGS := -DAPP_HAVE_PNG $(shell $(PKG_CONFIG) --cflags libpng 2>/dev/null)
+PNG_LIBS := $(shell $(PKG_CONFIG) --libs libpng 2>/dev/null || echo -lpng)
+endif
+
 CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
-CONFIG := $(shell printf '%s' '$(CC) $(CC_VERSION) $(OPT) $(CFLAGS) $(LDFLAGS) $(SAN) $(BASE)$(if $(HAVE_CURL),, without curl)$(if $(HAVE_KISSFFT),, without kissfft)' | cksum | cut -d' ' -f1)
+CONFIG := $(shell printf '%s' '$(CC) $(CC_VERSION) $(OPT) $(CFLAGS) $(LDFLAGS) $(SAN) $(BASE)$(if $(HAVE_CURL),, without curl)$(if $(HAVE_KISSFFT),, without kissfft)$(if $(HAVE_PNG),, without libpng)' | cksum | cut -d' ' -f1)
 B := build/$(CONFIG)
 
 ifeq ($(V),)
@@ -131,7 +138,7 @@ endif
 endif
 
 LIB_LIBS := -lm -pthread
-APP_LIBS := $(SNDFILE_LIBS) $(CURL_LIBS) $(KISSFFT_LIBS) $(JANSSON_LIBS) -lm -pthread
+APP_LIBS := $(SNDFILE_LIBS) $(CURL_LIBS) $(KISSFFT_LIBS) $(PNG_LIBS) $(JANSSON_LIBS) -lm -pthread
 
 # Instruction sets only on the files that hold their kernels: everything else stays portable.
 ifneq ($(filter x86_64 amd64,$(ARCH)),)
@@ -188,7 +195,7 @@ $(LIB_OBJ): $(B)/%.o: %.c | need-compiler
 $(APP_OBJ): $(B)/%.o: %.c | need-compiler need-jansson need-sndfile
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(COMPILE) $(DEFINES) $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(CURL_CFLAGS) $(KISSFFT_CFLAGS) $(OUTPUT)
+	$(Q)$(COMPILE) $(DEFINES) $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(CURL_CFLAGS) $(KISSFFT_CFLAGS) $(PNG_CFLAGS) $(OUTPUT)
 
 # The assembler includes these files, which the dependency output of the compiler does not know.
 $(B)/app/embedded.o: app/repos.txt $(wildcard samples/*.wav models/demo/*.json models/demo/*.safetensors models/demo/*.model)
@@ -205,7 +212,7 @@ $(B)/app/build.o: DEFINES = -DAPP_SOURCES="\"$$(cat $(B)/sources.txt)\""
 $(TEST_OBJ) $(TEST_COMMON_OBJ) $(HELPER_OBJ) $(FAULTY_OBJ) $(FUZZ_OBJ) $(BENCH_OBJ): $(B)/%.o: %.c | need-compiler need-jansson need-sndfile
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(COMPILE) -Isrc -Iapp -Itests $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(KISSFFT_CFLAGS) $(OUTPUT)
+	$(Q)$(COMPILE) -Isrc -Iapp -Itests $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(KISSFFT_CFLAGS) $(PNG_CFLAGS) $(OUTPUT)
 
 # ---- library and program -----------------------------------------------------------------------
 $(B)/libmoshi.a: $(LIB_OBJ)
@@ -320,6 +327,7 @@ info:
 	@$(call lib_line,sndfile,$(HAVE_SNDFILE))
 	@$(call lib_line,libcurl,$(HAVE_CURL))$(if $(HAVE_CURL),,; echo "               (optional: moshi pull; Debian: libcurl4-openssl-dev)")
 	@$(call lib_line,kissfft-float,$(HAVE_KISSFFT))$(if $(HAVE_KISSFFT),,; echo "               (optional: moshi analyze; Debian: libkissfft-dev)")
+	@$(call lib_line,libpng,$(HAVE_PNG))$(if $(HAVE_PNG),,; echo "               (optional: pictures of moshi analyze; Debian: libpng-dev)")
 	@echo "tools for development:"
 	@$(call tool_line,clang,second compiler and make fuzz)
 	@$(call tool_line,clang-format,make lint checks the format)

@@ -31,6 +31,7 @@ missing_to_build() {
     have_library sndfile.h sndfile || say "libsndfile1-dev|reads and writes audio files"
     have_library curl/curl.h curl || say "libcurl4-openssl-dev|downloads models"
     have_library kissfft/kiss_fftr.h kissfft-float || say "libkissfft-dev|spectra: moshi analyze"
+    have_library png.h png || say "libpng-dev|pictures: moshi analyze --report"
 }
 
 # What only the tests use. Without these, tests say SKIP.
@@ -43,10 +44,10 @@ missing_to_test() {
 
 other_systems() {
     cat <<'TXT'
-  Fedora   sudo dnf install gcc make pkgconf-pkg-config jansson-devel libsndfile-devel libcurl-devel kiss-fft-devel
-  Arch     sudo pacman -S gcc make pkgconf jansson libsndfile curl
-  Alpine   sudo apk add build-base pkgconf jansson-dev libsndfile-dev curl-dev
-  macOS    xcode-select --install; brew install pkg-config jansson libsndfile curl
+  Fedora   sudo dnf install gcc make pkgconf-pkg-config jansson-devel libsndfile-devel libcurl-devel kiss-fft-devel libpng-devel
+  Arch     sudo pacman -S gcc make pkgconf jansson libsndfile curl libpng
+  Alpine   sudo apk add build-base pkgconf jansson-dev libsndfile-dev curl-dev libpng-dev
+  macOS    xcode-select --install; brew install pkg-config jansson libsndfile curl libpng
 For the tests also: clang, clang-format, shellcheck, cppcheck (left out, those checks are skipped).
 TXT
 }
