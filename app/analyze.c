@@ -24,13 +24,13 @@ static void judge_level(analysis *a) {
     const level_facts *l = &a->level;
     /* Flat tops, or what a resampler or lossy codec leaves of them. */
     double flat = finding_confidence(l->flat_share, 0.006, 0.004);
-    double rail = finding_confidence(l->rail_share, 0.12, 0.03);
+    double rail = finding_confidence(l->rail_share, 0.2, 0.04);
     double room = left_over(&a->found);
     finding *f = flat >= rail
                      ? findings_add(&a->found, FINDING_CLIPPED, room * flat,
                                     "share of samples in flat tops", l->flat_share, 0.006)
                      : findings_add(&a->found, FINDING_CLIPPED, room * rail,
-                                    "share of samples above 85 % of the peak", l->rail_share, 0.12);
+                                    "share of samples above 85 % of the peak", l->rail_share, 0.2);
     snprintf(f->evidence, sizeof f->evidence,
              "%.2f %% of the sounding samples lie in flat tops and %.2f %% near the peak of %.3f",
              100 * l->flat_share, 100 * l->rail_share, l->peak);
@@ -158,10 +158,11 @@ static void judge_time(analysis *a) {
              "over %.1f s of speech, onsets and decays speak for time running %s (%.1f; speech "
              "has about +10, reversed speech -10)",
              v->heard_s, v->direction < 0 ? "backwards" : "forwards", v->direction);
+    double unusual = 0.4;
     bool fast = v->rate_octaves > 0;
     f = findings_add(&a->found, fast ? FINDING_TOO_FAST : FINDING_TOO_SLOW,
-                     room * finding_confidence(fabs(v->rate_octaves), 0.4, 0.08),
-                     "octaves of speed", fabs(v->rate_octaves), 0.4);
+                     room * finding_confidence(fabs(v->rate_octaves), unusual, 0.08),
+                     "octaves of speed", fabs(v->rate_octaves), unusual);
     snprintf(f->evidence, sizeof f->evidence,
              "spectrum and syllables are those of speech played %.2f times as fast",
              exp2(v->rate_octaves));
@@ -175,9 +176,10 @@ static void conclude(analysis *a) {
     a->verdict = VERDICT_CLEAN;
     if (worst >= FINDING_FAULT) {
         finding_kind kind = a->found.list[0].kind;
-        a->verdict = kind == FINDING_SILENT       ? VERDICT_SILENT
-                     : kind == FINDING_NOT_SPEECH ? VERDICT_NOT_SPEECH
-                                                  : VERDICT_GARBLED;
+        a->verdict = kind == FINDING_SILENT        ? VERDICT_SILENT
+                     : kind == FINDING_NOT_SPEECH  ? VERDICT_NOT_SPEECH
+                     : kind == FINDING_OTHER_WORDS ? VERDICT_DIFFERENT
+                                                   : VERDICT_GARBLED;
     } else if (a->seconds < ANALYZE_SHORTEST_S || a->voice.heard_s < ANALYZE_SHORTEST_S / 2) {
         a->verdict = VERDICT_TOO_SHORT;
     }
@@ -188,11 +190,13 @@ static int judge_all(analysis *a, const float *raw, const float *pcm, size_t n, 
     int rc = misread_find(&a->found, raw, n, a->rate_hz, err);
     if (rc != EXIT_OK) return rc;
     double wild = a->level.not_finite;
-    finding *f = findings_add(&a->found, FINDING_INT16_AS_FLOAT,
-                              left_over(&a->found) * finding_confidence(wild, 1e-3, 1e-3),
-                              "share of samples that are no finite numbers", wild, 1e-3);
-    snprintf(f->evidence, sizeof f->evidence,
-             "%.1f %% of the samples are no finite numbers or absurdly large", 100 * wild);
+    if (wild > 0) {
+        finding *f = findings_add(&a->found, FINDING_INT16_AS_FLOAT,
+                                  left_over(&a->found) * finding_confidence(wild, 1e-3, 1e-3),
+                                  "share of samples that are no finite numbers", wild, 1e-3);
+        snprintf(f->evidence, sizeof f->evidence,
+                 "%.1f %% of the samples are no finite numbers or absurdly large", 100 * wild);
+    }
     judge_speech(a);
     judge_level(a);
     rc = judge_cuts(a, pcm, n, err);
@@ -208,6 +212,58 @@ void analyze_channels(analysis *a, double cancel) {
                      "loss by mixing the channels, dB", loss_db, 15);
     snprintf(f->evidence, sizeof f->evidence, "mixed to one, the channels lose %.1f dB", loss_db);
     conclude(a);
+}
+
+/* ---- beside the reference ------------------------------------------------------------------- */
+
+/* Undoing it must make the two alike, and much more so than they were. */
+static void judge_trial(analysis *a, const reference_trial *t) {
+    const likeness *was = &a->reference.alike, *is = &t->alike;
+    double leap = is->estoi - was->estoi, confidence = finding_confidence(leap, 0.2, 0.08) *
+                                                       finding_confidence(is->estoi, 0.4, 0.08);
+    confidence = fmax(confidence, findings_confidence(&a->found, t->kind));
+    findings_remove(&a->found, t->kind);
+    finding *f =
+        findings_add(&a->found, t->kind, confidence, "leap of ESTOI when it is undone", leap, 0.2);
+    snprintf(f->evidence, sizeof f->evidence,
+             "%s, it has STOI %.2f, ESTOI %.2f and SI-SDR %.1f dB with the reference; as it is, "
+             "%.2f, %.2f and %.1f dB",
+             t->what, is->stoi, is->estoi, is->si_sdr_db, was->stoi, was->estoi, was->si_sdr_db);
+}
+
+static void judge_reference(analysis *a) {
+    const reference_facts *r = &a->reference;
+    const likeness *l = &r->alike;
+    if (r->verdict == REFERENCE_OPEN || r->verdict == REFERENCE_SAYS_THE_SAME) return;
+    if (r->verdict == REFERENCE_DAMAGED && r->n_trials > 0) judge_trial(a, &r->trials[0]);
+    double best = fmax(l->estoi, r->n_trials ? r->trials[0].alike.estoi : 0);
+    finding *f;
+    if (r->verdict == REFERENCE_DAMAGED) {
+        f = findings_add(&a->found, FINDING_UNLIKE_REFERENCE,
+                         left_over(&a->found) * finding_confidence(-l->estoi, -REFERENCE_SAME, 0.1),
+                         "ESTOI", l->estoi, REFERENCE_SAME);
+        snprintf(f->evidence, sizeof f->evidence,
+                 "STOI %.2f, ESTOI %.2f, SI-SDR %.1f dB, mel-cepstral distance %.1f dB; %.0f %% of "
+                 "its pieces occur in the reference",
+                 l->stoi, l->estoi, l->si_sdr_db, l->mel_cepstral_db, 100 * r->found);
+        return;
+    }
+    f = findings_add(&a->found, FINDING_OTHER_WORDS,
+                     left_over(&a->found) * finding_confidence(-best, -REFERENCE_TRACE, 0.06),
+                     "ESTOI at best", best, REFERENCE_TRACE);
+    snprintf(f->evidence, sizeof f->evidence,
+             "whatever is undone, ESTOI stays below %.2f (STOI %.2f), and %.0f %% of its pieces "
+             "occur in the reference",
+             best, l->stoi, 100 * r->found);
+}
+
+int analyze_reference(analysis *a, const float *pcm, size_t n, const sound *reference,
+                      app_error *err) {
+    int rc = reference_measure(&a->reference, pcm, n, a->rate_hz, reference, &a->splice, err);
+    if (rc != EXIT_OK) return rc;
+    judge_reference(a);
+    conclude(a);
+    return EXIT_OK;
 }
 
 int analyze_pcm(analysis *out, const float *pcm, size_t n, int rate_hz, app_error *err) {
@@ -241,8 +297,8 @@ int analyze_pcm(analysis *out, const float *pcm, size_t n, int rate_hz, app_erro
 }
 
 const char *analysis_verdict_name(analysis_verdict verdict) {
-    static const char *const NAMES[] = {"clean", "garbled", "not speech", "silent",
-                                        "too short to judge"};
+    static const char *const NAMES[] = {"clean",  "garbled",           "not speech",
+                                        "silent", "not the reference", "too short to judge"};
     return NAMES[verdict];
 }
 

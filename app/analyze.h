@@ -8,6 +8,8 @@
 
 #include "finding.h"
 #include "level.h"
+#include "recode.h"
+#include "reference.h"
 #include "splice.h"
 #include "voice.h"
 
@@ -16,8 +18,9 @@ typedef enum analysis_verdict {
     VERDICT_GARBLED,
     VERDICT_NOT_SPEECH,
     VERDICT_SILENT,
-    VERDICT_TOO_SHORT /* nothing wrong was found, but there was less than ANALYZE_SHORTEST_S of it
-                       */
+    VERDICT_DIFFERENT, /* sound speech, but not what the reference says */
+    VERDICT_TOO_SHORT  /* nothing wrong was found, but there was less than ANALYZE_SHORTEST_S of it
+                        */
 } analysis_verdict;
 
 /* Below this much sound nothing can be said; below ANALYZE_DIRECTION_S of speech the direction of
@@ -37,6 +40,8 @@ typedef struct analysis {
     level_facts level;
     splice_facts splice;
     voice_facts voice;
+    reference_facts reference; /* where there is a reference */
+    recode_facts codec;        /* where there is a codec */
 } analysis;
 
 /* Examine n mono samples, nominal range -1..1 (values that are no finite numbers count as 0 and
@@ -47,7 +52,11 @@ int analyze_pcm(analysis *out, const float *pcm, size_t n, int rate_hz, app_erro
  * mean of their powers. */
 void analyze_channels(analysis *a, double cancel);
 
-/* "clean", "garbled", "not speech", "silent", "too short to judge" */
+/* Compare with what it should be; pcm, n and rate as in analyze_pcm(). */
+int analyze_reference(analysis *a, const float *pcm, size_t n, const sound *reference,
+                      app_error *err);
+
+/* "clean", "garbled", "not speech", "silent", "not the reference", "too short to judge" */
 const char *analysis_verdict_name(analysis_verdict verdict);
 /* Did it pass? Clean and too short to judge do: nothing was found against them. */
 bool analysis_passes(const analysis *a);

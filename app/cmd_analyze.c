@@ -42,11 +42,33 @@ static void print_facts(const analysis *a, const soundfile *r) {
            l->legacy.points);
 }
 
+static void print_likeness(const char *what, const likeness *l) {
+    printf("  %-9s SI-SDR %.1f dB, STOI %.3f, ESTOI %.3f, mel-cepstral distance %.1f dB\n", what,
+           l->si_sdr_db, l->stoi, l->estoi, l->mel_cepstral_db);
+}
+
+static void print_reference(const reference_facts *r) {
+    printf("  reference %s; laid at %+.4f s, %+.1f dB%s, %.2f s in common, %.0f %% of it covered\n",
+           reference_verdict_name(r->verdict), r->laid.delay_s, r->laid.gain_db,
+           r->laid.inverted ? ", upside down" : "", r->laid.common_s, 100 * r->laid.covered);
+    print_likeness("as it is", &r->alike);
+    for (int i = 0; i < r->n_trials && i < 3; i++) {
+        printf("  undone    %s\n", r->trials[i].what);
+        print_likeness("", &r->trials[i].alike);
+    }
+    if (r->n_pieces)
+        printf(
+            "  pieces    %.0f %% of %d occur in the reference, %.0f %% of those follow each other "
+            "there\n",
+            100 * r->found, r->n_pieces, 100 * r->in_order);
+}
+
 static void print_analysis(const analysis *a, const soundfile *r, const char *path) {
     printf("%s: %s, score %.0f\n", path, analysis_verdict_name(a->verdict), a->score);
     for (int i = 0; i < a->found.n; i++)
         if (a->found.list[i].confidence >= WORTH_SAYING) print_finding(&a->found.list[i]);
     print_facts(a, r);
+    if (a->reference.measured) print_reference(&a->reference);
 }
 
 /* ---- for machines --------------------------------------------------------------------------- */
@@ -98,26 +120,65 @@ static json_t *voice_json(const voice_facts *v) {
                      "voiced_share", v->voiced_share, "pitch_jumps", v->pitch_jumps);
 }
 
+static json_t *likeness_json(const likeness *l) {
+    return json_pack("{s:f, s:f, s:f, s:b, s:f}", "si_sdr_db", l->si_sdr_db, "stoi", l->stoi,
+                     "estoi", l->estoi, "enough_speech", l->understood, "mel_cepstral_db",
+                     l->mel_cepstral_db);
+}
+
+static json_t *alignment_json(const alignment *l) {
+    return json_pack("{s:f, s:b, s:f, s:f, s:f}", "delay_s", l->delay_s, "inverted", l->inverted,
+                     "gain_db", l->gain_db, "common_s", l->common_s, "covered", l->covered);
+}
+
+static json_t *reference_json(const reference_facts *r) {
+    if (!r->measured) return json_null();
+    json_t *trials = json_array(), *pieces = json_array();
+    for (int i = 0; i < r->n_trials; i++) {
+        const reference_trial *t = &r->trials[i];
+        json_array_append_new(trials, json_pack("{s:s, s:s, s:f, s:o, s:o}", "id",
+                                                finding_id(t->kind), "undone", t->what, "speed",
+                                                t->speed, "alignment", alignment_json(&t->laid),
+                                                "likeness", likeness_json(&t->alike)));
+    }
+    for (int i = 0; i < r->n_pieces; i++)
+        json_array_append_new(pieces,
+                              json_pack("{s:f, s:f, s:f}", "at_s", r->pieces[i].at_s, "from_s",
+                                        r->pieces[i].from_s, "match", r->pieces[i].match));
+    return json_pack("{s:s, s:f, s:i, s:o, s:o, s:o, s:o, s:f, s:f}", "verdict",
+                     reference_verdict_name(r->verdict), "seconds", r->seconds, "rate_hz",
+                     r->rate_hz, "alignment", alignment_json(&r->laid), "likeness",
+                     likeness_json(&r->alike), "trials", trials, "pieces", pieces, "pieces_found",
+                     r->found, "pieces_in_order", r->in_order);
+}
+
 static json_t *analysis_json(const analysis *a, const soundfile *r, const char *path) {
     json_t *file = json_pack("{s:s, s:i, s:i, s:f, s:f, s:b}", "format", r->facts.format, "rate_hz",
                              r->facts.rate_hz, "channels", r->facts.channels, "examined_s",
                              a->seconds, "channels_cancel", r->cancel, "whole", r->whole);
-    return json_pack("{s:o, s:s, s:b, s:f, s:o, s:o, s:o, s:o, s:o}", "path", json_text(path),
+    return json_pack("{s:o, s:s, s:b, s:f, s:o, s:o, s:o, s:o, s:o, s:o}", "path", json_text(path),
                      "verdict", analysis_verdict_name(a->verdict), "passes", analysis_passes(a),
                      "score", a->score, "findings", findings_json(&a->found), "file", file, "level",
                      level_json(&a->level), "splice", splice_json(&a->splice), "voice",
-                     voice_json(&a->voice));
+                     voice_json(&a->voice), "reference", reference_json(&a->reference));
 }
 
 /* ---- the verb ------------------------------------------------------------------------------- */
 
-static int examine(const char *path, json_t *list, bool *failed, app_error *err) {
+/* Everything that is known beside the recordings. */
+typedef struct beside {
+    sound reference; /* empty: none */
+} beside;
+
+static int examine(const char *path, const beside *b, json_t *list, bool *failed, app_error *err) {
     soundfile r;
     analysis a;
     int rc = soundfile_read(&r, path, ANALYZE_LONGEST_S, err);
     if (rc != EXIT_OK) return rc;
     rc = analyze_pcm(&a, r.pcm, r.n, r.facts.rate_hz, err);
     if (rc == EXIT_OK && r.facts.channels > 1) analyze_channels(&a, r.cancel);
+    if (rc == EXIT_OK && b->reference.pcm)
+        rc = analyze_reference(&a, r.pcm, r.n, &b->reference, err);
     if (rc == EXIT_OK) {
         *failed |= !analysis_passes(&a);
         if (list)
@@ -133,16 +194,23 @@ static int run(const arguments *args, app_error *err) {
     bool failed = false;
     if (args->n_positional < 1)
         return app_fail(err, EXIT_USAGE, "analyze: which file? moshi analyze FILE...");
+    const char *reference = option_text(args, "reference");
     json_t *list = option_given(args, "json") ? json_array() : NULL;
-    int rc = EXIT_OK;
+    beside b = {0};
+    int rc = reference ? sound_load(&b.reference, reference, 0, err) : EXIT_OK;
     for (int i = 0; rc == EXIT_OK && i < args->n_positional; i++)
-        rc = examine(args->positional[i], list, &failed, err);
+        rc = examine(args->positional[i], &b, list, &failed, err);
     if (rc == EXIT_OK && list) rc = json_print(json_incref(list), err);
     json_decref(list);
+    sound_free(&b.reference);
     return rc == EXIT_OK && failed ? EXIT_FAILED : rc;
 }
 
 static const option_spec SPECS[] = {
+    {.name = "reference",
+     .kind = OPTION_TEXT,
+     .value = "FILE",
+     .help = "what the recordings should be: compare with it, and name what has to be undone"},
     {.name = "json", .kind = OPTION_FLAG, .help = "print everything that was measured as JSON"}};
 
 const verb verb_analyze = {

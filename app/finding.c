@@ -40,6 +40,13 @@ finding *findings_add(findings *f, finding_kind kind, double confidence, const c
     return &f->list[at];
 }
 
+void findings_remove(findings *f, finding_kind kind) {
+    int kept = 0;
+    for (int i = 0; i < f->n; i++)
+        if (f->list[i].kind != kind) f->list[kept++] = f->list[i];
+    f->n = kept;
+}
+
 double findings_confidence(const findings *f, finding_kind kind) {
     for (int i = 0; i < f->n; i++)
         if (f->list[i].kind == kind) return f->list[i].confidence;

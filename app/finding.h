@@ -37,7 +37,13 @@ enum { FINDINGS_MAX = 12 };
     X(GLITCHES, "glitches", "jumps at the edges of blocks")                                    \
     X(TOO_SLOW, "too-slow", "played too slowly: sample rate taken too low")                    \
     X(TOO_FAST, "too-fast", "played too fast: sample rate taken too high")                     \
-    X(SCRAMBLED, "scrambled", "voices or frames are mixed up")
+    X(SCRAMBLED, "scrambled", "voices or frames are mixed up")                                 \
+    X(UNLIKE_REFERENCE, "unlike-reference", "the words of the reference, damaged")             \
+    X(OTHER_WORDS, "other-words", "something else than the reference")                         \
+    X(CODES_DELAYED, "codes-delayed", "acoustic codebooks come too late or too early")         \
+    X(CODES_REORDERED, "codes-reordered", "codebooks in another order")                        \
+    X(CODEBOOKS_MISSING, "codebooks-missing", "decoded with fewer codebooks than there are")   \
+    X(UNLIKE_CODES, "unlike-codes", "it does not say what its codes say")
 
 typedef enum finding_kind {
 #define FINDING_ENUM(kind, id, name) FINDING_##kind,
@@ -72,6 +78,8 @@ double finding_confidence(double measured, double threshold, double width);
  * valid until the next call. */
 finding *findings_add(findings *f, finding_kind kind, double confidence, const char *measure,
                       double measured, double threshold);
+/* Take a kind out of the list. */
+void findings_remove(findings *f, finding_kind kind);
 /* Confidence of a kind, 0 when it is not in the list. */
 double findings_confidence(const findings *f, finding_kind kind);
 

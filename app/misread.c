@@ -31,6 +31,7 @@ typedef enum reading {
     READ_LINEAR_8,     /* a mu-law code is an unsigned byte */
     READINGS
 } reading;
+_Static_assert(READINGS == (int)MISREAD_READINGS, "as many as the header says");
 
 static const struct {
     finding_kind kind;
@@ -347,6 +348,26 @@ static size_t loudest_part(const float *raw, size_t n, size_t most) {
         if (sum > loudest) loudest = sum, best = at;
     }
     return best;
+}
+
+int misread_undo(float **out, size_t *n_out, finding_kind *kind, const char **what, int which,
+                 const float *raw, size_t n, app_error *err) {
+    source s = {.raw = raw, .n = n};
+    uint16_t *bits = malloc((n + 1) * sizeof *bits);
+    int rc = bits ? EXIT_OK : app_no_memory(err);
+    *out = NULL;
+    *kind = READING[which].kind;
+    *what = READING[which].what;
+    if (bits && inspect_values(&s, bits)) s.bits = bits;
+    if (bits && possible(&s, (reading)which)) {
+        *out = malloc((2 * n + 2) * sizeof **out);
+        if (*out)
+            *n_out = read_as(*out, &s, (reading)which);
+        else
+            rc = app_no_memory(err);
+    }
+    free(bits);
+    return rc;
 }
 
 int misread_find(findings *found, const float *raw, size_t n, int rate_hz, app_error *err) {

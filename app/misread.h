@@ -11,4 +11,12 @@
 /* Look at n samples as they came from the file (numbers that are not finite included). */
 int misread_find(findings *found, const float *raw, size_t n, int rate_hz, app_error *err);
 
+enum { MISREAD_READINGS = 15 };
+
+/* Undo mistake number `which` (0 .. MISREAD_READINGS - 1) on n samples: *out is a new array, or
+ * NULL when these samples cannot come from it; *what says what was done, and *kind what had
+ * happened. */
+int misread_undo(float **out, size_t *n_out, finding_kind *kind, const char **what, int which,
+                 const float *raw, size_t n, app_error *err);
+
 #endif
