@@ -140,12 +140,24 @@ endif
 LIB_LIBS := -lm -pthread
 APP_LIBS := $(SNDFILE_LIBS) $(CURL_LIBS) $(KISSFFT_LIBS) $(PNG_LIBS) $(JANSSON_LIBS) -lm -pthread
 
+# A flag if the compiler knows it: the files made for it are empty without.
+flag = $(shell $(CC) $(1) -fsyntax-only -x c /dev/null 2>/dev/null && echo $(1))
+
 # Instruction sets only on the files that hold their kernels: everything else stays portable.
 ifneq ($(filter x86_64 amd64,$(ARCH)),)
 ISA_AVX2 := -mavx2 -mfma -mf16c
 ISA_AVX512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512 $(ISA_AVX2)
 $(B)/src/cpu/kernels_avx2.o: ISA := $(ISA_AVX2)
 $(B)/src/cpu/kernels_avx512.o: ISA := $(ISA_AVX512)
+ISA_AVX2_VNNI := $(ISA_AVX2) $(call flag,-mavxvnni)
+ISA_AVX512_VNNI := $(ISA_AVX512) -mavx512vnni
+$(B)/src/cpu/qkernels_avx2.o: ISA := $(ISA_AVX2)
+$(B)/src/cpu/qkernels_avx2_vnni.o: ISA := $(ISA_AVX2_VNNI)
+$(B)/src/cpu/qkernels_avx512_vnni.o: ISA := $(ISA_AVX512_VNNI)
+endif
+ifneq ($(filter aarch64 arm64,$(ARCH)),)
+ISA_NEON_DOT := -march=armv8.2-a+dotprod
+$(B)/src/cpu/qkernels_neon_dot.o: ISA := $(ISA_NEON_DOT)
 endif
 # Loops that the compiler turns into vectors by itself.
 $(B)/src/quant_plain.o: ISA := -O3
@@ -322,6 +334,9 @@ info:
 	@echo "instruction sets (one file each, chosen at run time):"
 	@echo "  kernels_avx2.c    $(if $(ISA_AVX2),$(ISA_AVX2),not on $(ARCH))"
 	@echo "  kernels_avx512.c  $(if $(ISA_AVX512),$(ISA_AVX512),not on $(ARCH))"
+	@echo "  qkernels_avx2_vnni.c    $(if $(ISA_AVX2_VNNI),$(ISA_AVX2_VNNI),not on $(ARCH))"
+	@echo "  qkernels_avx512_vnni.c  $(if $(ISA_AVX512_VNNI),$(ISA_AVX512_VNNI),not on $(ARCH))"
+	@echo "  qkernels_neon_dot.c     $(if $(ISA_NEON_DOT),$(ISA_NEON_DOT),not on $(ARCH))"
 	@echo "libraries:"
 	@$(call lib_line,jansson,$(HAVE_JANSSON))
 	@$(call lib_line,sndfile,$(HAVE_SNDFILE))

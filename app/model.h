@@ -32,10 +32,10 @@
         .help = "device to compute on: auto, cpu or another that moshi doctor lists (default: " \
                 "$MOSHI_DEVICE, else auto: the best that works)"                                \
     }
-#define EXACT_OPTION                                                               \
-    {                                                                              \
-        .name = "exact", .kind = OPTION_FLAG,                                      \
-        .help = "float32 arithmetic throughout: the yardstick of the faster paths" \
+#define EXACT_OPTION                                                           \
+    {                                                                          \
+        .name = "exact", .kind = OPTION_FLAG,                                  \
+        .help = "float32 throughout, quantised weights widened: the yardstick" \
     }
 
 #define KV_OPTION                                                                    \

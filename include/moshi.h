@@ -153,7 +153,9 @@ typedef struct moshi_finder {
 } moshi_finder;
 
 enum {
-    MOSHI_EXACT = 1,      /* float32 arithmetic throughout: the oracle the fast paths answer to */
+    MOSHI_EXACT = 1,      /* quantised matrices are widened to float32 when loaded (2 to 8 times
+                             the memory) and activations never rounded: the oracle the default,
+                             which computes on them as they are, answers to */
     MOSHI_EXACT_MASK = 2, /* Mimi transformers see their whole context; the default reproduces the
                              reference's ring, which loses the oldest keys of a frame */
     MOSHI_NO_CODEC = 4,   /* load the language model only; sessions take and give tokens */
@@ -208,7 +210,8 @@ MOSHI_API void moshi_engine_close(moshi_engine *engine);
 typedef struct moshi_engine_info {
     const char *model_type; /* config.json's model_type, or "moshi" */
     const char *device;     /* "cpu" */
-    const char *kernels;    /* instruction-set level in use: "avx512", "avx2", "neon", "c" */
+    const char *kernels;    /* instruction-set level in use: "avx512_vnni", "avx512", "avx2_vnni",
+                               "avx2", "neon_dot", "neon", "c" */
     const char *kv;         /* key/value cache: "f32", "bf16", "q8_0"; NULL if not open */
     int threads;
     int sessions;

@@ -9,7 +9,8 @@
  * take part in a run keeps its state untouched and its results undefined.
  *
  * Arithmetic contract, the same bits on every CPU level and for every number of slots:
- *   linear   one accumulator per output, fused multiply-add over taps and channels in order
+ *   linear   one accumulator per output, fused multiply-add over taps and channels in order; on
+ *            quantised weights as said at mo_op_linear
  *   sums     (norms, attention scores, softmax) 16 partial sums, element i into partial i % 16,
  *            then partials folded 8+8, 4+4, 2+2, 1+1
  */
@@ -36,28 +37,49 @@ typedef struct mo_view {
     int rows, cols;
 } mo_view;
 
-/* A float matrix in host memory, row-major [rows, cols]; data may be unaligned. */
+/* A matrix in host memory, row-major [rows, cols]; data may be unaligned. */
 typedef struct mo_matrix {
-    mo_dtype dtype; /* MO_F32, MO_F16, MO_BF16 */
+    mo_dtype dtype; /* MO_F32, MO_F16, MO_BF16; blocks (quant.h); MO_U32; MO_I8 */
     int64_t rows, cols;
     const void *data;
+    /* MO_U32: whole numbers q of `bits` bits, the first in the lowest bits of a word; number =
+     * scale * q + bias with one of both per `group` columns: [rows, cols / group].
+     * MO_I8: number = q * scale / 127 with one scale per row. */
+    int bits;
+    int64_t group;
+    const float *scales, *biases;
+    mo_dtype scales_dtype; /* MO_U32: MO_BF16 when that holds all of both exactly, or MO_F32 */
 } mo_matrix;
 
-enum { MO_STRIP = 16 };
+enum { MO_STRIP = 16, MO_QUANT_GROUP = 32 };
 
 typedef enum mo_layout {
     MO_LAYOUT_ROWS,  /* rows as they are: embedding tables, norm vectors */
-    MO_LAYOUT_STRIPS /* strips of 16 rows, [strip][col][16], last strip zero-padded: what linear
-                        reads */
+    MO_LAYOUT_STRIPS /* strips of 16 rows, what linear reads. Floats: [strip][col][16], last strip
+                        zero-padded; quantised: as the device likes */
 } mo_layout;
 
 /* Weights on the device. */
 typedef struct mo_weight {
     mo_buf *buf;
-    mo_dtype dtype; /* MO_F32, MO_F16, MO_BF16 */
+    mo_dtype dtype; /* as in mo_matrix */
     mo_layout layout;
     int rows, cols;
+    int bits, group; /* MO_U32 */
+    mo_dtype scales_dtype;
 } mo_weight;
+
+/* The facts of a matrix that a device holds in `buf`. */
+static inline mo_weight mo_weight_of(mo_buf *buf, const mo_matrix *src, mo_layout layout) {
+    return (mo_weight){.buf = buf,
+                       .dtype = src->dtype,
+                       .layout = layout,
+                       .rows = (int)src->rows,
+                       .cols = (int)src->cols,
+                       .bits = src->bits,
+                       .group = (int)src->group,
+                       .scales_dtype = src->scales_dtype};
+}
 
 typedef enum mo_op_kind {
     MO_OP_EMBED_SUM,
@@ -83,7 +105,8 @@ typedef enum mo_op_kind {
  * Token -1 adds nothing. A token outside the table is clamped by nobody: the front end and the
  * grid only produce valid ones, hosts check what they write. */
 typedef struct mo_op_embed_sum {
-    const mo_weight *const *tables; /* [n] all with the same cols; either layout */
+    const mo_weight *const *tables; /* [n] all with the same cols; floats in either layout,
+                                       the others ROWS */
     int n;
     mo_view tokens; /* i32 [rows, >= n] */
     mo_view out;    /* f32 [rows, cols] */
@@ -104,6 +127,18 @@ typedef struct mo_op_norm {
  *                 in[row * stride + j * dilation][c], from 0 with fused multiply-add
  *   out[row][n] = add[row][n] + scale[n] * (acc + bias[n])      (absent parts left out)
  * `out` may alias `add`, never `in`. w: MO_LAYOUT_STRIPS [N, K]; bias, scale: ROWS [1, N] f32.
+ *
+ * On quantised weights the K inputs of a row are quantised too, in blocks of 32, the last one
+ * filled up with zeros: top = max |x|, d = top / 127, q = x * (127 / top) rounded to nearest even;
+ * d = q = 0 if top < 2^-100; d = NaN, q = 0 if anything in the block is not finite. Sums of
+ * products of whole numbers are exact, each float operation below rounds. Block after block, with
+ * sum() over the 32 of a block:
+ *   Q8_0, Q4_0  acc = fma(sum(w q), weight d * d, acc), w the signed numbers of quant.h
+ *   Q4_K        acc = fma(sum(w q), (weight d * scale) * d, acc), w as stored;
+ *               acc = fma(weight m * minimum, -(d * sum(q)), acc)
+ *   Q6_K        acc = fma(sum(w q), (weight d * scale) * d, acc) for either half of the block
+ *   U32         acc = fma(sum(w q), scale * d, acc); acc = fma(bias, d * sum(q), acc)
+ *   I8          acc = fma(sum(w q), d, acc); after the last block acc = acc * (scale / 127)
  * in has (out.rows - 1) * stride + (taps - 1) * dilation + 1 rows.
  * A transposed convolution is this op too: see layers.c. */
 typedef struct mo_op_linear {

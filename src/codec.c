@@ -48,7 +48,8 @@ static int load(moshi_codec *c, const mo_model_files *f, const moshi_codec_optio
                            .codebooks = n,
                            .exact_mask = (o->flags & MOSHI_EXACT_MASK) != 0};
     mo_codec_describe(&f->mimi, n, &c->info);
-    return mo_model_load_codec(&c->model, f, c->be, n, err);
+    bool exact = (o->flags & MOSHI_EXACT) != 0;
+    return mo_model_load_codec(&c->model, f, c->be, n, exact, err);
 }
 
 static int record(moshi_codec *c, moshi_error *err) {

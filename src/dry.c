@@ -60,7 +60,7 @@ static int dry_weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo
     if (bytes == 0) return MOSHI_EINVAL;
     mo_buf *buf = dry_alloc(be, (size_t)bytes);
     if (!buf) return MOSHI_ENOMEM;
-    *out = (mo_weight){buf, src->dtype, layout, (int)src->rows, (int)src->cols};
+    *out = mo_weight_of(buf, src, layout);
     return 0;
 }
 

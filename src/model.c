@@ -56,13 +56,13 @@ static int load_mimi(mo_model *m, const mo_model_files *f, int codebooks, bool e
     return mo_loader_finish(ld);
 }
 
-int mo_model_load(mo_model *m, const mo_model_files *f, mo_backend *be, mo_loras *loras,
+int mo_model_load(mo_model *m, const mo_model_files *f, mo_backend *be, mo_loras *loras, bool exact,
                   const mo_progress *progress, moshi_error *err) {
     memset(m, 0, sizeof *m);
     mo_weights_open(&m->weights, be);
     int rc = pieces_check(f, err);
     if (rc < 0) return rc;
-    mo_loader ld = {.total = checkpoint_bytes(&f->lm_file), .loras = loras};
+    mo_loader ld = {.total = checkpoint_bytes(&f->lm_file), .loras = loras, .exact = exact};
     if (f->has_mimi) ld.total += checkpoint_bytes(&f->mimi_file);
     size_t tensors = f->lm_file.n_tensors + (f->has_mimi ? f->mimi_file.n_tensors : 0);
     mo_crumb_drop(be->crumb, "weights", 0, tensors);
@@ -77,13 +77,13 @@ int mo_model_load(mo_model *m, const mo_model_files *f, mo_backend *be, mo_loras
 }
 
 int mo_model_load_codec(mo_model *m, const mo_model_files *f, mo_backend *be, int codebooks,
-                        moshi_error *err) {
+                        bool exact, moshi_error *err) {
     memset(m, 0, sizeof *m);
     mo_weights_open(&m->weights, be);
     if (codebooks > f->mimi.codebooks)
         return mo_fail(err, MOSHI_EINVAL, "codebooks: wanted 1..%d, which %s has, found %d",
                        f->mimi.codebooks, f->mimi_file.file.name, codebooks);
-    mo_loader ld = {.total = checkpoint_bytes(&f->mimi_file)};
+    mo_loader ld = {.total = checkpoint_bytes(&f->mimi_file), .exact = exact};
     mo_crumb_drop(be->crumb, "weights", 0, f->mimi_file.n_tensors);
     return load_mimi(m, f, codebooks, true, true, &ld, err);
 }

@@ -18,12 +18,12 @@ typedef struct mo_progress {
 } mo_progress;
 
 /* Check and load what `files` holds onto a backend, with adapters (may be NULL) added to the
- * language model. On failure *m can still be freed. */
+ * language model. `exact`: quantised matrices become float32. On failure *m can still be freed. */
 int mo_model_load(mo_model *m, const mo_model_files *files, mo_backend *be, mo_loras *loras,
-                  const mo_progress *progress, moshi_error *err);
+                  bool exact, const mo_progress *progress, moshi_error *err);
 /* Load a codec alone with its first `codebooks` codebooks. */
 int mo_model_load_codec(mo_model *m, const mo_model_files *files, mo_backend *be, int codebooks,
-                        moshi_error *err);
+                        bool exact, moshi_error *err);
 /* Go through everything an engine would load and note all that is wrong instead of the first thing.
  * `be` only counts (dry.h). `mismatch` gets why the pieces do not belong together, or "". Fails
  * with MOSHI_ENOMEM only. */

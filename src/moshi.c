@@ -126,7 +126,8 @@ static int open_with_files(moshi_engine *e, mo_model_files *f, const moshi_engin
     e->has_decoder = e->has_codec && f->lm.dep_q > 0;
     mo_loras loras;
     int rc = mo_loras_open(&loras, o->loras, o->n_loras, err);
-    if (rc == 0) rc = mo_model_load(&e->model, f, e->be, &loras, &progress, err);
+    bool exact = (o->flags & MOSHI_EXACT) != 0;
+    if (rc == 0) rc = mo_model_load(&e->model, f, e->be, &loras, exact, &progress, err);
     mo_loras_close(&loras);
     if (rc < 0) return rc;
     mo_model_describe(f, &e->info);

@@ -275,7 +275,8 @@ void mo_embed_sum(mo_graph *g, const mo_weight *const *tables, int n, mo_view to
     if (g->failed) return;
     bool ok = n > 0 && tokens.cols >= n && tokens.rows == out.rows;
     for (int i = 0; ok && i < n; i++)
-        ok = weight_fits(g, MO_OP_EMBED_SUM, tables[i]) && tables[i]->cols == out.cols;
+        ok = weight_fits(g, MO_OP_EMBED_SUM, tables[i]) && tables[i]->cols == out.cols &&
+             (tables[i]->layout == MO_LAYOUT_ROWS || mo_dtype_is_float(tables[i]->dtype));
     if (!graph_want(g, ok, "embed_sum")) return;
     mo_op op = {.kind = MO_OP_EMBED_SUM};
     op.u.embed_sum = (mo_op_embed_sum){tables, n, tokens, out, accumulate};

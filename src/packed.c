@@ -1,6 +1,9 @@
 #include "packed.h"
 
+#include "weights.h"
+
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -132,4 +135,69 @@ void mo_packed_read(const mo_packed *p, int64_t first, int64_t n, float *out) {
         else
             read_row(p, first + r, out);
     }
+}
+
+/* ---- as they are ----------------------------------------------------------------------------- */
+
+static const uint8_t *rows_at(const mo_packed *p, int64_t first) {
+    uint64_t row = p->packing == MO_PACKED_GROUPS
+                       ? (uint64_t)p->t->shape[1] * 4
+                       : mo_dtype_row_bytes(p->t->dtype, (uint64_t)p->cols);
+    return (const uint8_t *)p->t->data + (uint64_t)first * row;
+}
+
+int64_t mo_packed_scales_per_row(const mo_packed *p) {
+    if (p->packing == MO_PACKED_GROUPS) return p->cols / p->group;
+    return p->packing == MO_PACKED_ROWS ? 1 : 0;
+}
+
+void mo_packed_scales(const mo_packed *p, int64_t first, int64_t n, float *scales, float *biases) {
+    uint64_t per_row = (uint64_t)mo_packed_scales_per_row(p);
+    mo_tensor_read(p->scales, (uint64_t)first * per_row, (uint64_t)n * per_row, scales);
+    if (p->biases)
+        mo_tensor_read(p->biases, (uint64_t)first * per_row, (uint64_t)n * per_row, biases);
+}
+
+mo_matrix mo_packed_matrix(const mo_packed *p, int64_t first, int64_t n) {
+    mo_matrix m = {.dtype = p->t->dtype, .rows = n, .cols = p->cols, .data = rows_at(p, first)};
+    if (p->packing == MO_PACKED_GROUPS) {
+        bool narrow = p->scales->dtype == MO_BF16 && p->biases->dtype == MO_BF16;
+        m.bits = p->bits;
+        m.group = p->group;
+        m.scales_dtype = narrow ? MO_BF16 : MO_F32;
+    }
+    return m;
+}
+
+/* Number i of a row of words or bytes. */
+static float number_at(const mo_packed *p, const uint8_t *row, int64_t i, float scale, float bias) {
+    if (p->packing == MO_PACKED_ROWS) return (float)(int8_t)row[i] * scale / 127.0f;
+    int64_t bit = i * p->bits; /* words are little endian and `bits` divides 8 */
+    unsigned q = row[bit / 8] >> (bit % 8) & ((1u << p->bits) - 1);
+    return scale * (float)q + bias;
+}
+
+const char *mo_packed_problem(const mo_packed *p, int64_t first, int64_t n) {
+    if (p->packing == MO_PACKED_FLOAT || p->packing == MO_PACKED_BLOCKS) {
+        mo_tensor_view part = {.dtype = p->t->dtype, .ndim = 2, .shape = {n, p->cols}};
+        part.count = (uint64_t)(n * p->cols);
+        part.data = rows_at(p, first);
+        return mo_tensor_problem(&part);
+    }
+    bool any = n < 2 || p->cols < 2; /* no matrix: may be zero */
+    const bool groups = p->packing == MO_PACKED_GROUPS;
+    const int64_t per_row = mo_packed_scales_per_row(p), group = p->cols / per_row;
+    const float top = groups ? (float)((1u << p->bits) - 1) : 128.0f;
+    for (int64_t r = first; r < first + n; r++)
+        for (int64_t g = 0; g < per_row; g++) {
+            float scale = mo_tensor_at(p->scales, (uint64_t)(r * per_row + g));
+            float bias = groups ? mo_tensor_at(p->biases, (uint64_t)(r * per_row + g)) : 0;
+            if (any && isfinite(fabsf(scale) * top + fabsf(bias))) continue;
+            for (int64_t i = g * group; i < (g + 1) * group; i++) {
+                float v = number_at(p, rows_at(p, r), i, scale, bias);
+                if (!isfinite(v)) return v != v ? "contains NaN" : "contains infinite numbers";
+                any |= v != 0;
+            }
+        }
+    return any ? NULL : "is all zeros";
 }

@@ -3,6 +3,7 @@
 #ifndef MO_PACKED_H
 #define MO_PACKED_H
 
+#include "backend.h"
 #include "quant.h"
 
 typedef enum mo_packing {
@@ -34,6 +35,14 @@ int mo_packed_open(mo_packed *out, const mo_checkpoint *ck, const mo_tensor_view
 void mo_packed_flat(mo_packed *out, const mo_tensor_view *t, int64_t rows, int64_t cols);
 /* Unpack with other instructions. */
 void mo_packed_use(mo_packed *p, const mo_quant_set *set);
+/* What is wrong with rows first .. first + n - 1, in words; NULL when nothing is. Numbers that are
+ * not finite, or a matrix of zeros. */
+const char *mo_packed_problem(const mo_packed *p, int64_t first, int64_t n);
+/* The same rows as a device takes them. Scales and biases that do not lie in the file as they are
+ * wanted are missing: mo_packed_scales() fills `scales` and `biases`, [n, scales_per_row] each. */
+mo_matrix mo_packed_matrix(const mo_packed *p, int64_t first, int64_t n);
+int64_t mo_packed_scales_per_row(const mo_packed *p);
+void mo_packed_scales(const mo_packed *p, int64_t first, int64_t n, float *scales, float *biases);
 /* Rows first .. first + n - 1 as float32 [n, cols]. Any number of threads may read. */
 void mo_packed_read(const mo_packed *p, int64_t first, int64_t n, float *out);
 

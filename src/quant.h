@@ -56,6 +56,20 @@ const mo_quant_set *mo_quant_set_plain(void);
 const mo_quant_set *mo_quant_set_avx2(void);
 const mo_quant_set *mo_quant_set_avx512(void);
 
+/* 32 numbers of a row in parts, for code that computes on them as they are. */
+typedef struct mo_quant_group {
+    uint8_t q[32];   /* as stored: Q8_0 signed bytes, the others from 0 up */
+    uint16_t d, m;   /* f16 bits; m: Q4_K */
+    int8_t scale[2]; /* Q4_K: one; Q6_K: of either half */
+    uint8_t minimum; /* Q4_K */
+} mo_quant_group;
+
+/* Group i of a row of Q8_0, Q4_0, Q4_K or Q6_K. */
+void mo_quant_group_at(mo_dtype dtype, const void *row, size_t i, mo_quant_group *out);
+
+/* Are all numbers of n / block size blocks finite? Looks at their scales only. */
+bool mo_quant_finite(mo_dtype dtype, const void *blocks, size_t n);
+
 /* Sum of row[i] * x[i] in double precision: what fast paths are compared with. */
 float mo_quant_dot(const mo_quant *q, const void *row, const float *x, size_t n);
 

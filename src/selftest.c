@@ -127,6 +127,18 @@ static void put_int(side_view *sv, size_t at, int32_t x) {
     if (sv->start) memcpy(&sv->start[at], &x, sizeof x);
 }
 
+/* Nothing quantises to Q5_K: its blocks are those of Q4_K with a fifth bit for every number. */
+static void make_q5_k(side *s, const float *values, size_t n, uint8_t *out) {
+    enum { NUMBERS = 256, BYTES = 144, HEAD = 16, FIFTH = NUMBERS / 8 };
+    uint8_t q4[BYTES];
+    for (size_t i = 0; i < n; i += NUMBERS, out += BYTES + FIFTH) {
+        mo_quant_of(MO_Q4_K)->quantise(values + i, q4, NUMBERS);
+        memcpy(out, q4, HEAD);
+        for (int k = 0; k < FIFTH; k++) out[HEAD + k] = (uint8_t)(next_u64(&s->rng) >> 56);
+        memcpy(out + HEAD + FIFTH, q4 + HEAD, BYTES - HEAD);
+    }
+}
+
 /* Upload `values` [rows, cols] as `dtype`; blocks are quantised first. */
 static const mo_weight *upload(side *s, int rows, int cols, mo_dtype dtype, mo_layout layout,
                                const float *values) {
@@ -138,7 +150,10 @@ static const mo_weight *upload(side *s, int rows, int cols, mo_dtype dtype, mo_l
     if (!data || !values) {
         s->no_memory = true;
     } else {
-        q->quantise(values, data, n);
+        if (dtype == MO_Q5_K)
+            make_q5_k(s, values, n, data);
+        else
+            q->quantise(values, data, n);
         mo_matrix m = {.dtype = dtype, .rows = rows, .cols = cols, .data = data};
         int rc = s->be->ops->weight(s->be, &m, layout, w);
         if (rc == 0)

@@ -100,19 +100,18 @@ static const char *special_kind(const mo_tensor_view *t) {
     return "contains infinite numbers";
 }
 
-/* Blocks are judged by the numbers they stand for. */
+/* Blocks are judged by the numbers they stand for, which their scales tell most about. */
 static void scan_blocks(const mo_tensor_view *t, uint32_t *any, bool *special) {
     enum { CHUNK = 1024 }; /* whole blocks of every format */
     float x[CHUNK];
-    uint32_t bits = 0, some;
-    const mo_quant *q = mo_quant_of(t->dtype);
+    uint32_t bits = 0;
+    bool bad;
     const uint8_t *p = t->data;
-    *special = false;
-    for (uint64_t i = 0; i < t->count && !*special; i += CHUNK) {
+    *special = !mo_quant_finite(t->dtype, p, (size_t)t->count);
+    for (uint64_t i = 0; i < t->count && !bits; i += CHUNK) {
         uint64_t n = t->count - i < CHUNK ? t->count - i : CHUNK;
-        q->dequantise(p, x, (size_t)n);
-        scan32((const uint8_t *)x, n, &some, special);
-        bits |= some;
+        mo_quant_of(t->dtype)->dequantise(p, x, (size_t)n);
+        scan32((const uint8_t *)x, n, &bits, &bad);
         p += mo_dtype_row_bytes(t->dtype, n);
     }
     *any = bits;
@@ -347,11 +346,22 @@ static void note_matrix(mo_loader *ld, const mo_tensor_view *t, int64_t rows, in
     ld->audit->notes[t - ld->ck->tensors].cols = cols;
 }
 
-/* What is wrong with unpacked numbers. */
-static const char *rows_problem(const mo_lora_target *m, const float *v) {
-    mo_tensor_view plain = {.dtype = MO_F32, .ndim = 2, .shape = {m->n, m->cols}, .data = v};
-    plain.count = (uint64_t)(m->n * m->cols);
-    return mo_tensor_problem(&plain);
+/* A matrix of plain floats. */
+static mo_matrix floats(mo_dtype dtype, int64_t rows, int64_t cols, const void *data) {
+    return (mo_matrix){.dtype = dtype, .rows = rows, .cols = cols, .data = data};
+}
+
+/* The first part of a tensor that is read counts for all of it. */
+static void count_packed(mo_loader *ld, const mo_packed *p) {
+    if (!ld->used[p->t - ld->ck->tensors]) {
+        count_tensor(ld, p->t, (uint64_t)p->rows * (uint64_t)p->cols);
+        note_matrix(ld, p->t, p->rows, p->cols);
+        leave_crumb(ld, p->t->name);
+        progress(ld, p->t->bytes);
+    }
+    use(ld, p->t);
+    use(ld, p->scales);
+    use(ld, p->biases);
 }
 
 /* Numbers of a matrix that has to be unpacked or changed before it is uploaded; v NULL: only check
@@ -360,18 +370,10 @@ static bool read_rows(mo_loader *ld, const mo_tensor_view *t, const mo_lora_targ
     mo_packed p;
     int rc = mo_packed_open(&p, ld->ck, t, m->rows, m->cols, ld->err);
     if (rc == 0) {
-        if (v) mo_packed_read(&p, m->first, m->n, v);
-        const char *problem = v ? rows_problem(m, v) : NULL;
+        const char *problem = v ? mo_packed_problem(&p, m->first, m->n) : NULL;
         if (problem) return fail_problem(ld, t->name, problem);
-        if (!ld->used[t - ld->ck->tensors]) {
-            count_tensor(ld, t, (uint64_t)m->rows * (uint64_t)m->cols);
-            note_matrix(ld, t, m->rows, m->cols);
-            leave_crumb(ld, t->name);
-            progress(ld, t->bytes);
-        }
-        use(ld, t);
-        use(ld, p.scales);
-        use(ld, p.biases);
+        if (v) mo_packed_read(&p, m->first, m->n, v);
+        count_packed(ld, &p);
     }
     if (rc == 0 && ld->loras) rc = mo_loras_apply(ld->loras, m, v, ld->err);
     if (rc < 0) {
@@ -381,19 +383,22 @@ static bool read_rows(mo_loader *ld, const mo_tensor_view *t, const mo_lora_targ
     return rc == 0 && !ld->failed;
 }
 
-/* 16-bit weights stay 16-bit when an adapter was added, as when the reference fuses one. */
+/* 16-bit weights stay 16-bit when an adapter was added, as when the reference fuses one; quantised
+ * ones become bfloat16, which rounds less than their blocks do. */
 static const mo_weight *upload_rows(mo_loader *ld, const mo_tensor_view *t, mo_layout layout,
                                     const mo_lora_target *m, float *v) {
-    if (t->dtype != MO_BF16 && t->dtype != MO_F16)
-        return mo_load_const(ld, layout, m->n, m->cols, v);
+    bool packed = mo_dtype_is_packed(t->dtype), adapted = mo_loras_touch(ld->loras, m);
+    mo_dtype to = packed && adapted && !ld->exact ? MO_BF16 : packed ? MO_F32 : t->dtype;
+    if (to == MO_F32) return mo_load_const(ld, layout, m->n, m->cols, v);
     size_t n = (size_t)(m->n * m->cols);
     uint16_t *half = v ? mo_calloc(n, sizeof *half) : NULL;
     if (v && !half) {
         loader_nomem(ld);
         return NULL;
     }
-    if (v) mo_quant_of(t->dtype)->quantise(v, half, n);
-    const mo_weight *w = pool_add(ld, &(mo_matrix){t->dtype, m->n, m->cols, half}, layout);
+    if (v) mo_quant_of(to)->quantise(v, half, n);
+    const mo_matrix src = floats(to, m->n, m->cols, half);
+    const mo_weight *w = pool_add(ld, &src, layout);
     free(half);
     return w;
 }
@@ -408,18 +413,59 @@ static const mo_weight *load_changed(mo_loader *ld, const mo_tensor_view *t, mo_
     return w;
 }
 
+/* A packed matrix as it is. */
+static const mo_weight *load_packed(mo_loader *ld, const mo_packed *p, mo_layout layout,
+                                    const mo_lora_target *m) {
+    const char *problem = ld->dry ? NULL : mo_packed_problem(p, m->first, m->n);
+    if (problem) {
+        fail_problem(ld, p->t->name, problem);
+        return NULL;
+    }
+    count_packed(ld, p);
+    mo_matrix src = mo_packed_matrix(p, m->first, m->n);
+    size_t n = (size_t)(m->n * mo_packed_scales_per_row(p));
+    float *scales = NULL;
+    if (n > 0 && !staging(ld, 2 * n, &scales)) return NULL;
+    if (scales) {
+        mo_packed_scales(p, m->first, m->n, scales, scales + n);
+        src.scales = scales;
+        src.biases = scales + n;
+    }
+    const mo_weight *w = pool_add(ld, &src, layout);
+    free(scales);
+    return w;
+}
+
+/* Quantised tables give the same numbers as they are; matrices do not, because activations are
+ * quantised with them. What the device cannot hold as it is becomes float32. */
+static const mo_weight *load_quantised(mo_loader *ld, const mo_tensor_view *t, mo_layout layout,
+                                       const mo_lora_target *m) {
+    const mo_backend_ops *ops = ld->pool->be->ops;
+    mo_packed p;
+    int rc = mo_packed_open(&p, ld->ck, t, m->rows, m->cols, ld->err);
+    if (rc < 0) {
+        ld->failed = rc;
+        fail_unfit(ld, t);
+        return NULL;
+    }
+    mo_matrix src = mo_packed_matrix(&p, m->first, m->n);
+    bool widen = (ld->exact && layout == MO_LAYOUT_STRIPS) ||
+                 (ld->loras && mo_loras_touch(ld->loras, m)) || !ops->weight_bytes(&src, layout);
+    return widen ? load_changed(ld, t, layout, m) : load_packed(ld, &p, layout, m);
+}
+
 /* Rows of a matrix in any form. */
 static const mo_weight *load_rows(mo_loader *ld, mo_layout layout, const mo_lora_target *m) {
     if (ld->failed) return NULL;
     const mo_tensor_view *t = find(ld, m->name);
     if (t && ld->matrix) ld->matrix(ld->matrix_user, t, m);
-    if (t && mo_dtype_is_packed(t->dtype)) return load_changed(ld, t, layout, m);
+    if (t && mo_dtype_is_packed(t->dtype)) return load_quantised(ld, t, layout, m);
     t = take(ld, m->name, 2, (int64_t[]){m->rows, m->cols});
     if (!t) return NULL;
     if (ld->loras && mo_loras_touch(ld->loras, m)) return load_changed(ld, t, layout, m);
     size_t skip = (size_t)m->first * (size_t)m->cols * mo_dtype_bytes(t->dtype);
-    return pool_add(ld, &(mo_matrix){t->dtype, m->n, m->cols, (const uint8_t *)t->data + skip},
-                    layout);
+    const mo_matrix src = floats(t->dtype, m->n, m->cols, (const uint8_t *)t->data + skip);
+    return pool_add(ld, &src, layout);
 }
 
 const mo_weight *mo_load_matrix(mo_loader *ld, mo_layout layout, int64_t rows, int64_t cols,
@@ -445,7 +491,8 @@ const mo_weight *mo_load_part(mo_loader *ld, int part, int parts, int64_t rows, 
 
 const mo_weight *mo_load_const(mo_loader *ld, mo_layout layout, int64_t rows, int64_t cols,
                                const float *data) {
-    return pool_add(ld, &(mo_matrix){MO_F32, rows, cols, data}, layout);
+    const mo_matrix src = floats(MO_F32, rows, cols, data);
+    return pool_add(ld, &src, layout);
 }
 
 static const mo_weight *load_tiled(mo_loader *ld, const mo_tensor_view *t, int64_t n, int times) {
@@ -583,8 +630,8 @@ const mo_weight *mo_load_matrix_patched(mo_loader *ld, int64_t rows, int64_t col
     const mo_weight *w =
         load_rows(ld, MO_LAYOUT_ROWS, &(mo_lora_target){name, 0, rows, cols, 0, rows, rows});
     if (!w) return NULL;
-    size_t row = (size_t)cols * mo_dtype_bytes(w->dtype);
-    uint8_t *copy = mo_calloc(1, row);
+    size_t row = w->buf->bytes / (size_t)rows;
+    uint8_t *copy = mo_calloc(1, row + 1);
     if (!copy) {
         loader_nomem(ld);
         return NULL;

@@ -51,6 +51,7 @@ typedef struct mo_loader {
     mo_names names;  /* how the file spells the names asked for; PyTorch's unless set */
     mo_loras *loras; /* adapters to add, or NULL */
     bool dry;        /* numbers are neither read nor judged: the device only counts (dry.h) */
+    bool exact;      /* quantised matrices become float32 instead of staying as they are */
     /* called with every matrix asked for that is there, before it is checked; or NULL */
     void (*matrix)(void *user, const mo_tensor_view *t, const mo_lora_target *m);
     void *matrix_user;

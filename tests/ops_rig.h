@@ -5,7 +5,7 @@
 #define MO_TESTS_OPS_RIG_H
 
 #include "check.h"
-#include "cpu/kernels.h"
+#include "cpu/qkernels.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -173,7 +173,7 @@ static inline const mo_weight *rig_upload(rig *r, int rows, int cols, mo_dtype d
         uint16_t half = dtype == MO_BF16 ? mo_f32_to_bf16(values[i]) : mo_f32_to_f16(values[i]);
         memcpy(raw + 1 + i * size, dtype == MO_F32 ? (void *)&values[i] : (void *)&half, size);
     }
-    mo_matrix m = {dtype, rows, cols, raw + 1};
+    mo_matrix m = {.dtype = dtype, .rows = rows, .cols = cols, .data = raw + 1};
     mo_weight *w = &r->weights[r->n_weights];
     r->values[r->n_weights++] = values;
     if (r->be->ops->weight(r->be, &m, layout, w) < 0) abort();
@@ -282,10 +282,15 @@ static inline void rig_run(rig *r, const char *what) {
     for (int i = 0; i < r->n_views; i++) free(out[i]);
 }
 
+/* The same bits, but for NaN: which of them comes out of a sum of two depends on their order in an
+ * instruction, which compilers choose. */
 static inline bool same_results(const rig *a, const rig *b) {
-    for (int i = 0; i < a->n_views; i++)
-        if (memcmp(a->views[i].after, b->views[i].after, a->views[i].v.buf->bytes) != 0)
-            return false;
+    for (int i = 0; i < a->n_views; i++) {
+        const uint32_t *x = a->views[i].after, *y = b->views[i].after;
+        for (size_t w = 0; w < a->views[i].v.buf->bytes / sizeof *x; w++)
+            if (x[w] != y[w] && !(isnan(mo_bits_to_f32(x[w])) && isnan(mo_bits_to_f32(y[w]))))
+                return false;
+    }
     return true;
 }
 
@@ -294,9 +299,15 @@ static inline bool same_results(const rig *a, const rig *b) {
 static mo_cpu_level levels[MO_CPU_LEVEL_COUNT];
 static int n_levels;
 
-static inline void find_levels(void) {
-    for (mo_cpu_level l = MO_CPU_LEVEL_C; l < MO_CPU_LEVEL_COUNT; l++)
-        if (mo_kernels_get(l)) levels[n_levels++] = l;
+/* Every level with inner loops of its own: for floats, or for quantised numbers. */
+static inline void find_levels(bool quantised) {
+    for (mo_cpu_level l = MO_CPU_LEVEL_C; l < MO_CPU_LEVEL_COUNT; l++) {
+        bool known = !mo_kernels_get(l);
+        for (int i = 0; i < n_levels; i++)
+            known |= quantised ? mo_qkernels_get(levels[i]) == mo_qkernels_get(l)
+                               : mo_kernels_get(levels[i]) == mo_kernels_get(l);
+        if (!known) levels[n_levels++] = l;
+    }
 }
 
 /* build() must lay out the same rig from the same random numbers; judge() compares its `after` with

@@ -287,7 +287,7 @@ static int bench(int threads) {
 int main(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], "--bench"))
         return bench(argc > 2 ? atoi(argv[2]) : mo_core_count());
-    find_levels();
+    find_levels(false);
     if (n_levels == 1) SKIP("no vector instructions here: only the C kernels were tested");
     for (size_t i = 0; i < sizeof attend_types / sizeof attend_types[0]; i++)
         test_attend(attend_types[i], names[i]);

@@ -2,8 +2,8 @@
  * and what it refuses. */
 #include "check.h"
 #include "cpu/cpuid.h"
-#include "cpu/kernels.h"
 #include "cpu/pool.h"
+#include "cpu/qkernels.h"
 #include "cpu/sample.h"
 #include "sanitizer.h"
 #include "tensors.h"
@@ -281,16 +281,21 @@ static void test_open(void) {
     check_refused(1, -1, MOSHI_EDEVICE, "level");
     for (int level = MO_CPU_LEVEL_C; level < MO_CPU_LEVEL_COUNT; level++) {
         const mo_kernels *k = mo_kernels_get((mo_cpu_level)level);
+        CHECK(!k == !mo_qkernels_get((mo_cpu_level)level), "level %d is half there", level);
         if (!k) {
             check_refused(1, level, MOSHI_EDEVICE, "no ");
             continue;
         }
         mo_backend *be = open_cpu(2, level);
-        CHECK(strcmp(mo_backend_cpu.kernels(be), k->name) == 0, "level %d is %s", level, k->name);
+        const char *name = mo_cpu_level_name((mo_cpu_level)level);
+        CHECK(strcmp(mo_backend_cpu.kernels(be), name) == 0, "level %d is %s", level, name);
         CHECK(mo_backend_cpu.threads(be) == 2, "threads");
         mo_backend_cpu.close(be);
     }
     CHECK(!mo_cpu_has_avx512() || mo_cpu_has_avx2(), "AVX-512 without AVX2");
+    CHECK(!mo_cpu_has_avx512_vnni() || mo_cpu_has_avx512(), "VNNI without AVX-512");
+    CHECK(!mo_cpu_has_avx_vnni() || mo_cpu_has_avx2(), "VNNI without AVX2");
+    CHECK(!mo_cpu_has_neon_dot() || mo_cpu_has_neon(), "dot products without NEON");
     CHECK(!(mo_cpu_has_avx2() && mo_cpu_has_neon()), "two architectures at once");
     mo_backend *be;
     CHECK(mo_backend_cpu.open(&be, NULL, NULL) == 0, "open with defaults");
@@ -331,7 +336,7 @@ static void check_pack(mo_backend *be, mo_dtype dtype, int rows, int cols) {
     unsigned char *raw = test_alloc(n * size + 3, 1), *src = raw + 3;
     test_rng rng = {n};
     for (size_t i = 0; i < n * size; i++) src[i] = (unsigned char)(1 + rng_below(&rng, 255));
-    mo_matrix m = {dtype, rows, cols, src};
+    mo_matrix m = {.dtype = dtype, .rows = rows, .cols = cols, .data = src};
     mo_weight w;
     if (CHECK(ops->weight(be, &m, MO_LAYOUT_ROWS, &w) == 0, "rows")) {
         CHECK(memcmp(w.buf->data, src, n * size) == 0, "%d x %d rows", rows, cols);
@@ -369,27 +374,35 @@ static void test_weights(void) {
         }
         char data[64] = {0};
         mo_weight w;
-        const mo_matrix bad[] = {{MO_F32, 0, 4, data},        {MO_F32, 4, 0, data},
-                                 {MO_F32, -1, 4, data},       {MO_I8, 4, 4, data},
-                                 {MO_F64, 2, 2, data},        {MO_F32, INT64_MAX, 1, data},
-                                 {MO_F32, 1, INT64_MAX, data}};
-        for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-            CHECK(be->ops->weight(be, &bad[i], MO_LAYOUT_STRIPS, &w) == MOSHI_EINVAL && !w.buf &&
-                      be->ops->weight_bytes(&bad[i], MO_LAYOUT_STRIPS) == 0,
+        static const struct {
+            mo_dtype dtype;
+            int64_t rows, cols;
+        } bad[] = {{MO_F32, 0, 4},   {MO_F32, 4, 0},         {MO_F32, -1, 4},
+                   {MO_F64, 2, 2},   {MO_F32, INT64_MAX, 1}, {MO_F32, 1, INT64_MAX},
+                   {MO_I32, 16, 16}, {MO_Q8_0, 16, 33},      {MO_Q4_K, 16, 32},
+                   {MO_U32, 16, 32}, {MO_I8, 16, INT64_MAX}};
+        for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+            mo_matrix m = {.dtype = bad[i].dtype, .rows = bad[i].rows, .cols = bad[i].cols};
+            m.data = data;
+            CHECK(be->ops->weight(be, &m, MO_LAYOUT_STRIPS, &w) == MOSHI_EINVAL && !w.buf &&
+                      be->ops->weight_bytes(&m, MO_LAYOUT_STRIPS) == 0,
                   "bad matrix %zu taken", i);
+        }
         be->ops->close(be);
     }
 }
 
 static void test_supports(void) {
     mo_backend *be = open_cpu(1, 0);
+    static const bool weights[MO_DTYPE_COUNT] = {
+        [MO_F32] = true,  [MO_F16] = true,  [MO_BF16] = true, [MO_I8] = true,   [MO_U32] = true,
+        [MO_Q8_0] = true, [MO_Q4_0] = true, [MO_Q4_K] = true, [MO_Q5_K] = true, [MO_Q6_K] = true};
     for (int kind = 0; kind < MO_OP_COUNT; kind++)
         for (int d = 0; d < MO_DTYPE_COUNT; d++) {
-            bool narrow = d == MO_F16 || d == MO_BF16;
             bool any = kind == MO_OP_LINEAR || kind == MO_OP_EMBED_SUM;
             bool ring = kind == MO_OP_ROPE_KV || kind == MO_OP_ATTEND;
             CHECK(be->ops->supports(be, (mo_op_kind)kind, (mo_dtype)d) ==
-                      (d == MO_F32 || (narrow && any) || (ring && (d == MO_BF16 || d == MO_I8))),
+                      (any ? weights[d] : d == MO_F32 || (ring && (d == MO_BF16 || d == MO_I8))),
                   "op %d with %s", kind, mo_dtype_name((mo_dtype)d));
         }
     CHECK(!be->ops->supports(be, MO_OP_COUNT, MO_F32), "an op that is none");

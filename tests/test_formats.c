@@ -1,8 +1,10 @@
 /* The same model in every format it is published in: PyTorch, candle and MLX names, int8, ggml
- * blocks and MLX groups, against runs of the original with the unpacked weights. */
+ * blocks and MLX groups, against runs of the original with the unpacked weights: exactly, and as
+ * computed on quantised weights, whose distance is measured and must stay within theory. */
 #include "check.h"
 #include "drive.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -105,6 +107,199 @@ static void check_tokens(const tap_log *log, const tensors *g, const char *prefi
     }
 }
 
+/* ---- the distance of computing on quantised weights ---------------------------------------- */
+
+/* What rounding activations to int8 in blocks of 32 costs one matrix, as relative RMS: 0.5 % of
+ * Gaussian numbers (a step is amax / 127, an error step / sqrt(12), amax about 2.1 sigma), 1 % with
+ * outliers. Errors of matrices one after the other are independent and add up as squares. */
+static double expected_rms(int matrices) {
+    return 0.0103 * sqrt((double)matrices);
+}
+
+/* Matrices between the tokens and the logits of a head: 0 text, 1 + k codebook k. */
+static int matrices_before(const moshi_model_info *m, int head) {
+    int temporal = 4 * m->layers + 1;
+    return head == 0 ? temporal : temporal + 4 * m->depformer_layers + 1;
+}
+
+/* Logits of one head over all steps, in order. */
+typedef struct logits {
+    float *v;
+    size_t steps, card;
+} logits;
+
+static logits logits_of(const tap_log *log, const moshi_engine_info *info, int head) {
+    const tap_series *text = tap_find(log, "lm.text_logits");
+    logits l = {NULL, STEPS, head ? (size_t)info->card : text->width};
+    const float *from = head ? tap_f32(log, l.steps * l.card, "depth.%02d.logits", head - 1)
+                             : tap_f32(log, l.steps * l.card, "lm.text_logits");
+    l.v = test_alloc(l.steps * l.card, sizeof *l.v);
+    memcpy(l.v, from, l.steps * l.card * sizeof *l.v);
+    return l;
+}
+
+typedef struct distance {
+    double rms, max; /* of the difference, relative to the spread of the logits */
+    double kl;       /* mean, in nats */
+    int agree, steps;
+    int wrong; /* first choices that differ although the margin is far above the noise */
+} distance;
+
+static int first_of(const float *v, size_t n) {
+    int best = 0;
+    for (size_t i = 1; i < n; i++)
+        if (v[i] > v[best]) best = (int)i;
+    return best;
+}
+
+/* By how much the first choice leads. */
+static double margin_of(const float *v, size_t n) {
+    int best = first_of(v, n);
+    double second = -INFINITY;
+    for (size_t i = 0; i < n; i++)
+        if ((int)i != best && (double)v[i] > second) second = (double)v[i];
+    return (double)v[best] - second;
+}
+
+static double mean_of(const float *v, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)v[i];
+    return sum / (double)n;
+}
+
+static double kl_of(const float *p, const float *q, size_t n) {
+    double zp = 0, zq = 0, kl = 0;
+    for (size_t i = 0; i < n; i++) {
+        zp += exp((double)p[i]);
+        zq += exp((double)q[i]);
+    }
+    for (size_t i = 0; i < n; i++)
+        kl += exp((double)p[i]) / zp * ((double)p[i] - log(zp) - (double)q[i] + log(zq));
+    return kl;
+}
+
+/* Root mean square of the logits around each step's mean: what softmax sees. */
+static double spread_of(const logits *l) {
+    double sum = 0;
+    for (size_t s = 0; s < l->steps; s++) {
+        const float *v = l->v + s * l->card;
+        double mean = mean_of(v, l->card);
+        for (size_t i = 0; i < l->card; i++) sum += pow((double)v[i] - mean, 2);
+    }
+    return sqrt(sum / (double)(l->steps * l->card));
+}
+
+/* A first choice may change only where two logits, each off by the expected error, meet: beyond six
+ * standard deviations of their difference it must not. */
+static double safe_margin(const logits *want, double expected) {
+    return 6 * sqrt(2.0) * expected * spread_of(want);
+}
+
+static distance distance_of(const logits *want, const logits *got, double expected) {
+    distance d = {.steps = (int)want->steps};
+    double sum = 0, spread = spread_of(want), safe = safe_margin(want, expected);
+    for (size_t s = 0; s < want->steps; s++) {
+        const float *p = want->v + s * want->card, *q = got->v + s * want->card;
+        double shift = mean_of(q, want->card) - mean_of(p, want->card);
+        for (size_t i = 0; i < want->card; i++) {
+            double e = (double)q[i] - (double)p[i] - shift;
+            sum += e * e;
+            d.max = fmax(d.max, fabs(e) / spread);
+        }
+        d.kl += kl_of(p, q, want->card) / (double)want->steps;
+        bool same = first_of(p, want->card) == first_of(q, want->card);
+        d.agree += same;
+        d.wrong += !same && margin_of(p, want->card) > safe;
+    }
+    d.rms = sqrt(sum / (double)(want->steps * want->card)) / spread;
+    return d;
+}
+
+static void check_distance(const moshi_model_info *m, const logits *want, const logits *got,
+                           int head, bool quantised, const char *what) {
+    double expected = expected_rms(matrices_before(m, head));
+    distance d = distance_of(want, got, expected);
+    if (!quantised) {
+        CHECK(d.max == 0, "%s: head %d: floats are no longer exact", what, head);
+        return;
+    }
+    if (head < 2)
+        printf("%s: %s logits: error %.2f %% of their spread (expected at most %.2f), largest "
+               "%.1f %%, KL %.5f, first choice the same in %d of %d\n",
+               what, head ? "audio" : "text", 100 * d.rms, 100 * expected, 100 * d.max, d.kl,
+               d.agree, d.steps);
+    CHECK(d.rms > 0, "%s: head %d: was not computed on quantised weights", what, head);
+    CHECK(d.rms < expected, "%s: head %d: error %.2f %%, expected %.2f", what, head, 100 * d.rms,
+          100 * expected);
+    CHECK(d.wrong == 0, "%s: head %d: %d first choices differ by more than noise", what, head,
+          d.wrong);
+}
+
+/* Running free, the first token that differs must have been a close call. */
+static void check_free(const moshi_model_info *m, const tap_log *want, const tap_log *got,
+                       const moshi_engine_info *info, const char *what) {
+    for (size_t s = 0; s < STEPS; s++)
+        for (int head = 0; head <= info->dep_q; head++) {
+            const int32_t *a = head ? tap_i32(want, STEPS, "depth.%02d.token", head - 1)
+                                    : tap_i32(want, STEPS, "lm.text_token");
+            const int32_t *b = head ? tap_i32(got, STEPS, "depth.%02d.token", head - 1)
+                                    : tap_i32(got, STEPS, "lm.text_token");
+            if (a[s] == b[s]) continue;
+            logits l = logits_of(want, info, head);
+            double margin = margin_of(l.v + s * l.card, l.card);
+            double safe = safe_margin(&l, expected_rms(matrices_before(m, head)));
+            CHECK(margin <= safe, "%s: token %d of step %zu differs, its margin was %g of %g", what,
+                  head, s, margin, safe);
+            printf("%s: free: the same tokens up to step %zu, channel %d\n", what, s, head);
+            free(l.v);
+            return;
+        }
+    printf("%s: free: the same tokens in all %d steps\n", what, STEPS);
+}
+
+/* ---- both ways ------------------------------------------------------------------------------ */
+
+typedef struct both_runs {
+    tap_log forced, free;
+    uint64_t weight_bytes;
+} both_runs;
+
+static both_runs run_both(const char *path, int flags, const int32_t *codes, const int32_t *force) {
+    moshi_engine *engine = open_engine(path, NULL, 0, 1, 1, MOSHI_NO_CODEC | flags);
+    moshi_engine_info info;
+    moshi_engine_get_info(engine, &info);
+    both_runs r = {run(engine, codes, force), run(engine, codes, NULL), info.weight_bytes};
+    moshi_engine_close(engine);
+    return r;
+}
+
+static void both_free(both_runs *r) {
+    tap_log_free(&r->forced);
+    tap_log_free(&r->free);
+}
+
+static void test_quantised(const char *path, const both_runs *exact, const both_runs *fast,
+                           const moshi_engine_info *info, bool quantised, const char *name) {
+    moshi_model_info *m;
+    moshi_error err;
+    if (moshi_inspect(&m, &(moshi_inspect_options){.model = path, .flags = MOSHI_INSPECT_QUICK},
+                      &err) < 0)
+        test_die("%s", err.text);
+    for (int head = 0; head <= info->dep_q; head++) {
+        logits want = logits_of(&exact->forced, info, head);
+        logits got = logits_of(&fast->forced, info, head);
+        check_distance(m, &want, &got, head, quantised, name);
+        free(want.v);
+        free(got.v);
+    }
+    if (quantised) check_free(m, &exact->free, &fast->free, info, name);
+    if (quantised)
+        CHECK(fast->weight_bytes < exact->weight_bytes / 2, "%s: %llu bytes of weights, exact %llu",
+              name, (unsigned long long)fast->weight_bytes,
+              (unsigned long long)exact->weight_bytes);
+    moshi_model_info_free(m);
+}
+
 static void test_format(const format *f) {
     char name[128], what[160];
     tensors plain = {0}, packed = {0};
@@ -115,22 +310,27 @@ static void test_format(const format *f) {
         tensors_free(&plain);
         return;
     }
-    moshi_engine *engine = open_engine(path, NULL, 0, 1, 1, MOSHI_NO_CODEC | MOSHI_EXACT);
+    moshi_engine *engine = open_engine(path, NULL, 0, 1, 1, MOSHI_NO_CODEC | MOSHI_DRY_RUN);
     moshi_engine_info info;
     moshi_engine_get_info(engine, &info);
     int32_t *codes, *force;
     inputs(&plain, &info, &codes, &force);
     const tensors *g = f->recorded ? &packed : &plain;
 
+    both_runs exact = run_both(path, MOSHI_EXACT, codes, force);
     snprintf(what, sizeof what, "%s, forced", name);
-    tap_log log = run(engine, codes, force);
-    check_logits(&log, g, f->recorded ? "forced." : "", &info, what);
-    tap_log_free(&log);
+    check_logits(&exact.forced, g, f->recorded ? "forced." : "", &info, what);
     snprintf(what, sizeof what, "%s, free", name);
-    log = run(engine, codes, NULL);
-    check_tokens(&log, g, f->recorded ? "free." : "", &info, what);
-    tap_log_free(&log);
+    check_tokens(&exact.free, g, f->recorded ? "free." : "", &info, what);
 
+    both_runs fast = run_both(path, 0, codes, force);
+    test_quantised(path, &exact, &fast, &info, f->recorded != NULL, name);
+    CHECK(fast.weight_bytes == info.weight_bytes,
+          "%s: a dry run counts %llu bytes of weights, %llu", name,
+          (unsigned long long)info.weight_bytes, (unsigned long long)fast.weight_bytes);
+
+    both_free(&exact);
+    both_free(&fast);
     free(codes);
     free(force);
     moshi_engine_close(engine);

@@ -693,7 +693,7 @@ static int bench(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench(argc - 2, argv + 2);
-    find_levels();
+    find_levels(false);
     if (n_levels == 1) SKIP("no vector instructions here: only the C kernels were tested");
     test_functions();
     test_linear();

@@ -171,6 +171,45 @@ static void test_any_bytes(void) {
     }
 }
 
+/* The parts of every group, put together again, are the numbers themselves; damaged scales show. */
+static void test_groups(void) {
+    static const mo_dtype types[] = {MO_Q8_0, MO_Q4_0, MO_Q4_K, MO_Q6_K};
+    test_rng r = {17};
+    for (int t = 0; t < 4; t++) {
+        const mo_dtype type = types[t];
+        size_t block = mo_dtype_block(type), bytes = (size_t)mo_dtype_row_bytes(type, block);
+        uint8_t in[8 * 34 + 2 * MAX_BLOCK_BYTES];
+        float x[512];
+        int wrong = 0;
+        for (size_t i = 0; i < sizeof in; i++) in[i] = (uint8_t)rng_u64(&r);
+        size_t d = type == MO_Q6_K ? bytes - 1 : 1;
+        for (size_t b = 0; b < 512 / block; b++) in[b * bytes + d] &= 0xBB;
+        for (size_t b = 0; b < 512 / block && type == MO_Q4_K; b++) in[b * bytes + 3] &= 0xBB;
+        mo_quant_of(type)->dequantise(in, x, 512);
+        for (size_t i = 0; i < 512; i++) {
+            mo_quant_group g;
+            mo_quant_group_at(type, in, i / 32, &g);
+            float scale = mo_f16_to_f32(g.d), q = (float)g.q[i % 32], less = 0;
+            if (type == MO_Q8_0) q = (float)(int8_t)g.q[i % 32];
+            if (type == MO_Q4_0) q -= 8;
+            if (type == MO_Q6_K) q -= 32;
+            if (type == MO_Q4_K) less = mo_f16_to_f32(g.m) * (float)g.minimum;
+            if (type == MO_Q4_K || type == MO_Q6_K)
+                scale *= (float)g.scale[type == MO_Q6_K ? i % 32 / 16 : 0];
+            wrong += x[i] != scale * q - less;
+        }
+        CHECK(wrong == 0, "%s: %d of 512 numbers differ", mo_dtype_name(type), wrong);
+        CHECK(mo_quant_finite(type, in, 512), "%s: sound blocks", mo_dtype_name(type));
+        in[bytes + d] = 0xFC; /* -infinity, or NaN, in the second block */
+        CHECK(!mo_quant_finite(type, in, 512), "%s: a damaged scale", mo_dtype_name(type));
+        CHECK(mo_quant_finite(type, in, block), "%s: behind what was asked", mo_dtype_name(type));
+    }
+    uint8_t q5[176 * 2] = {0};
+    CHECK(mo_quant_finite(MO_Q5_K, q5, 512), "Q5_K: zeros");
+    q5[176 + 3] = 0x7E;
+    CHECK(!mo_quant_finite(MO_Q5_K, q5, 512), "Q5_K: a damaged minimum");
+}
+
 /* ---- what is kept --------------------------------------------------------------------------- */
 
 /* Relative RMS error of the products of rows of normal numbers with a normal vector, in percent. */
@@ -508,6 +547,7 @@ int main(void) {
     test_bytes_small();
     test_bytes_large();
     test_any_bytes();
+    test_groups();
     test_products();
     test_steps();
     test_twice();

@@ -1,9 +1,9 @@
 /* cpu.c - the CPU backend: memory, packed weights, recorded programs. */
 #include "cpuid.h"
 #include "exec.h"
-#include "pool.h"
+#include "pack.h"
+#include "quant.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,17 +13,22 @@ enum { MAX_THREADS = 256, CHUNKS_PER_THREAD = 8 };
 
 typedef struct cpu {
     mo_backend base;
+    mo_cpu_level level;
     const mo_kernels *kernels;
+    const mo_qkernels *qkernels;
     mo_pool *pool;
 } cpu;
 
+/* An op is one plan, or two when its activations must be quantised before it. */
 struct mo_program {
     cpu *be;
     mo_plan *plans;
+    int *starts; /* [n + 1] first plan of every op */
     int n, slots;
     int *active;    /* [slots] */
     float *scratch; /* [threads, scratch_floats] */
     size_t scratch_floats;
+    uint8_t *records; /* quantised activations of the op at hand */
 };
 
 static cpu *cpu_of(mo_backend *be) {
@@ -31,11 +36,6 @@ static cpu *cpu_of(mo_backend *be) {
 }
 
 /* ---- opening -------------------------------------------------------------------------------- */
-
-static const char *level_name(int level) {
-    static const char *const names[MO_CPU_LEVEL_COUNT] = {"auto", "c", "neon", "avx2", "avx512"};
-    return level >= 0 && level < MO_CPU_LEVEL_COUNT ? names[level] : "?";
-}
 
 static void cpu_close(mo_backend *be) {
     if (!be) return;
@@ -66,11 +66,13 @@ static int cpu_open(mo_backend **out, const mo_backend_options *options, moshi_e
     const mo_kernels *kernels = mo_kernels_get((mo_cpu_level)level);
     if (!kernels)
         return mo_fail(err, MOSHI_EDEVICE, "cpu: this build or machine has no %s (level %d)",
-                       level_name(level), level);
+                       mo_cpu_level_name((mo_cpu_level)level), level);
     cpu *be = mo_calloc(1, sizeof *be);
     if (!be) return mo_fail(err, MOSHI_ENOMEM, "cpu: out of memory");
     be->base.ops = &mo_backend_cpu;
+    be->level = level ? (mo_cpu_level)level : mo_cpu_level_best();
     be->kernels = kernels;
+    be->qkernels = mo_qkernels_get(be->level);
     be->pool = mo_pool_open(threads);
     if (!be->pool) {
         cpu_close(&be->base);
@@ -84,7 +86,7 @@ static int cpu_threads(const mo_backend *be) {
     return mo_pool_threads(((const cpu *)be)->pool);
 }
 static const char *cpu_kernels(const mo_backend *be) {
-    return ((const cpu *)be)->kernels->name;
+    return mo_cpu_level_name(((const cpu *)be)->level);
 }
 
 /* ---- memory --------------------------------------------------------------------------------- */
@@ -124,71 +126,18 @@ static void cpu_zero(mo_backend *be, mo_buf *buf, size_t offset, size_t bytes) {
 
 /* ---- weights -------------------------------------------------------------------------------- */
 
-enum { PACK_COLS = 64, PACK_STRIPS = 16 };
-
-typedef struct pack_job {
-    const mo_matrix *src;
-    size_t size; /* bytes per element */
-    char *dst;
-} pack_job;
-
-/* Columns col0 .. col1-1 of one strip; rows past the end stay zero. memcpy because the source may
- * be unaligned; `size` is a constant where this is expanded. */
-static inline void pack_block(const pack_job *job, int64_t strip, int64_t col0, int64_t col1,
-                              const size_t size) {
-    int64_t cols = job->src->cols;
-    char *dst = job->dst + (size_t)(strip * cols) * MO_STRIP * size;
-    for (int64_t r = 0; r < MO_STRIP && strip * MO_STRIP + r < job->src->rows; r++) {
-        const char *row = (const char *)job->src->data;
-        row += (size_t)((strip * MO_STRIP + r) * cols) * size;
-        for (int64_t c = col0; c < col1; c++)
-            memcpy(dst + (size_t)(c * MO_STRIP + r) * size, row + (size_t)c * size, size);
-    }
-}
-
-static void pack_strips(void *ctx, int chunk, int thread) {
-    const pack_job *job = ctx;
-    int64_t cols = job->src->cols, strips = (job->src->rows + MO_STRIP - 1) / MO_STRIP;
-    (void)thread;
-    for (int64_t s = (int64_t)chunk * PACK_STRIPS; s < strips; s++) {
-        if (s == ((int64_t)chunk + 1) * PACK_STRIPS) return;
-        for (int64_t c = 0; c < cols; c += PACK_COLS) {
-            int64_t end = c + PACK_COLS < cols ? c + PACK_COLS : cols;
-            if (job->size == 4)
-                pack_block(job, s, c, end, 4);
-            else
-                pack_block(job, s, c, end, 2);
-        }
-    }
-}
-
 static uint64_t cpu_weight_bytes(const mo_matrix *src, mo_layout layout) {
-    bool wide = src->dtype == MO_F32, narrow = src->dtype == MO_F16 || src->dtype == MO_BF16;
-    const int64_t max_rows = (int64_t)MO_STRIP * PACK_STRIPS * MO_POOL_MAX_CHUNKS;
-    if ((!wide && !narrow) || src->rows < 1 || src->cols < 1 || src->rows > max_rows ||
-        src->cols > INT_MAX / MO_STRIP)
-        return 0;
-    size_t bytes, rows = (size_t)src->rows;
-    if (layout == MO_LAYOUT_STRIPS) rows = (rows + MO_STRIP - 1) / MO_STRIP * MO_STRIP;
-    if (!mo_mul(rows, (size_t)src->cols, &bytes) || !mo_mul(bytes, wide ? 4 : 2, &bytes)) return 0;
-    return bytes;
+    return mo_pack_bytes(src, layout);
 }
 
 static int cpu_weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo_weight *out) {
     memset(out, 0, sizeof *out);
-    size_t bytes = (size_t)cpu_weight_bytes(src, layout);
+    size_t bytes = mo_pack_bytes(src, layout);
     if (bytes == 0) return MOSHI_EINVAL;
     mo_buf *buf = cpu_alloc(be, bytes);
     if (!buf) return MOSHI_ENOMEM;
-    *out = (mo_weight){buf, src->dtype, layout, (int)src->rows, (int)src->cols};
-    if (layout == MO_LAYOUT_ROWS) {
-        memcpy(buf->data, src->data, bytes);
-        return 0;
-    }
-    pack_job job = {src, src->dtype == MO_F32 ? 4 : 2, buf->data};
-    const int64_t per_chunk = (int64_t)MO_STRIP * PACK_STRIPS;
-    mo_pool_run(cpu_of(be)->pool, pack_strips, &job,
-                (int)((src->rows + per_chunk - 1) / per_chunk));
+    *out = mo_weight_of(buf, src, layout);
+    mo_pack(cpu_of(be)->pool, src, layout, buf->data);
     return 0;
 }
 
@@ -197,12 +146,13 @@ static void cpu_weight_free(mo_backend *be, mo_weight *w) {
     w->buf = NULL;
 }
 
-/* Linear layers and embeddings read any float; the other weights are short and always float32. */
+/* Linear layers and embeddings read every format; the other weights are short and always float32.
+ */
 static bool cpu_supports(mo_backend *be, mo_op_kind kind, mo_dtype dtype) {
     (void)be;
     if ((int)kind < 0 || kind >= MO_OP_COUNT) return false;
     if (kind == MO_OP_LINEAR || kind == MO_OP_EMBED_SUM)
-        return dtype == MO_F32 || dtype == MO_F16 || dtype == MO_BF16;
+        return dtype == MO_U32 || dtype == MO_I8 || mo_quant_of(dtype);
     if (kind == MO_OP_ROPE_KV || kind == MO_OP_ATTEND) /* the type of the key/value ring */
         return dtype == MO_F32 || dtype == MO_BF16 || dtype == MO_I8;
     return dtype == MO_F32;
@@ -214,36 +164,53 @@ static void cpu_program_free(mo_backend *be, mo_program *p) {
     (void)be;
     if (!p) return;
     free(p->plans);
+    free(p->starts);
     free(p->active);
     mo_aligned_free(p->scratch);
+    mo_aligned_free(p->records);
     free(p);
 }
 
+/* The list of ops as plans; false when out of memory. */
+static bool lower(mo_program *p, const mo_op *ops) {
+    size_t record_bytes = 0, floats, threads = (size_t)cpu_threads(&p->be->base);
+    p->plans = mo_calloc(2 * (size_t)p->n, sizeof *p->plans);
+    p->starts = mo_calloc((size_t)p->n + 1, sizeof *p->starts);
+    if (!p->plans || !p->starts) return false;
+    int n = 0;
+    for (int i = 0; i < p->n; i++) {
+        p->starts[i] = n;
+        mo_plan *plan = &p->plans[n++];
+        mo_plan_init(plan, &ops[i]);
+        size_t need = mo_plan_scratch(plan);
+        if (need > p->scratch_floats) p->scratch_floats = need;
+        if (plan->shape.form == MO_QFORM_NONE) continue;
+        p->plans[n] = *plan;
+        plan->quantise = true;
+        n++;
+        if (!mo_mul(mo_plan_record_bytes(plan), (size_t)p->slots, &need)) return false;
+        if (need > record_bytes) record_bytes = need;
+    }
+    p->starts[p->n] = n;
+    if (!mo_mul(p->scratch_floats, threads * sizeof(float), &floats)) return false;
+    p->scratch = mo_aligned_calloc(floats);
+    p->records = mo_aligned_calloc(record_bytes);
+    return p->scratch && p->records;
+}
+
 static mo_program *cpu_record(mo_backend *be, const mo_op *ops, int n, int slots) {
-    size_t floats, threads = (size_t)cpu_threads(be);
     mo_program *p = mo_calloc(1, sizeof *p);
     if (!p) return NULL;
     p->be = cpu_of(be);
     p->n = n;
     p->slots = slots;
-    p->plans = mo_calloc((size_t)n, sizeof *p->plans);
     p->active = mo_calloc((size_t)slots, sizeof *p->active);
-    if (!p->plans || !p->active) goto fail;
-    for (int i = 0; i < n; i++) {
-        mo_plan_init(&p->plans[i], &ops[i]);
-        size_t need = mo_plan_scratch(&p->plans[i]);
-        if (need > p->scratch_floats) p->scratch_floats = need;
-    }
-    if (!mo_mul(p->scratch_floats, threads * sizeof(float), &floats)) goto fail;
-    p->scratch = mo_aligned_calloc(floats);
-    if (!p->scratch) goto fail;
-    return p;
-fail:
+    if (p->active && lower(p, ops)) return p;
     cpu_program_free(be, p);
     return NULL;
 }
 
-/* One op cut into chunks of units. */
+/* One plan cut into chunks of units. */
 typedef struct phase {
     const mo_plan *plan;
     const mo_exec *ex;
@@ -271,13 +238,15 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
     if (first < 0 || first > last || last > p->n) return MOSHI_EDEVICE;
     mo_pool *pool = cpu_of(be)->pool;
     mo_exec ex = {.kernels = cpu_of(be)->kernels,
+                  .qkernels = cpu_of(be)->qkernels,
                   .active = p->active,
+                  .records = p->records,
                   .scratch = p->scratch,
                   .scratch_floats = p->scratch_floats};
     for (int slot = 0; slot < p->slots; slot++)
         if (exec[slot]) p->active[ex.n_active++] = slot;
     if (ex.n_active == 0) return 0;
-    for (int i = first; i < last; i++) {
+    for (int i = p->starts[first]; i < p->starts[last]; i++) {
         phase ph = {.plan = &p->plans[i], .ex = &ex};
         if (be->crumb) be->crumb->detail = mo_op_name(ph.plan->op.kind);
         ph.units = mo_plan_units(ph.plan, &ex);

@@ -2,6 +2,11 @@
 #include "cpuid.h"
 
 #include <stdint.h>
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
 #include <stdio.h>
 #include <string.h>
 
@@ -34,7 +39,22 @@ bool mo_cpu_has_avx512(void) {
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & wanted) == wanted;
 }
 
+bool mo_cpu_has_avx_vnni(void) {
+    const unsigned avx_vnni = 1u << 4;
+    unsigned a, b, c, d;
+    if (!mo_cpu_has_avx2() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || a < 1) return false;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & avx_vnni);
+}
+
+bool mo_cpu_has_avx512_vnni(void) {
+    unsigned a, b, c, d;
+    return mo_cpu_has_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & bit_AVX512VNNI);
+}
+
 bool mo_cpu_has_neon(void) {
+    return false;
+}
+bool mo_cpu_has_neon_dot(void) {
     return false;
 }
 
@@ -67,11 +87,31 @@ bool mo_cpu_has_avx2(void) {
 bool mo_cpu_has_avx512(void) {
     return false;
 }
+bool mo_cpu_has_avx_vnni(void) {
+    return false;
+}
+bool mo_cpu_has_avx512_vnni(void) {
+    return false;
+}
 
 /* Part of the base architecture of 64-bit Arm. */
 bool mo_cpu_has_neon(void) {
 #if defined(__aarch64__)
     return true;
+#else
+    return false;
+#endif
+}
+
+/* An extension that the operating system reports. */
+bool mo_cpu_has_neon_dot(void) {
+#if defined(__aarch64__) && defined(__linux__)
+    const unsigned long asimddp = 1ul << 20;
+    return getauxval(AT_HWCAP) & asimddp;
+#elif defined(__aarch64__) && defined(__APPLE__)
+    int has = 0;
+    size_t size = sizeof has;
+    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, NULL, 0) == 0 && has;
 #else
     return false;
 #endif

@@ -5,9 +5,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-bool mo_cpu_has_avx2(void);   /* AVX2, FMA and F16C */
-bool mo_cpu_has_avx512(void); /* F, BW, VL, DQ and the above */
+bool mo_cpu_has_avx2(void);        /* AVX2, FMA and F16C */
+bool mo_cpu_has_avx512(void);      /* F, BW, VL, DQ and the above */
+bool mo_cpu_has_avx_vnni(void);    /* AVX2 and VNNI for it */
+bool mo_cpu_has_avx512_vnni(void); /* AVX-512 as above and VNNI for it */
 bool mo_cpu_has_neon(void);
+bool mo_cpu_has_neon_dot(void); /* NEON and its dot products of bytes */
 /* What the maker calls the processor, or the architecture where it does not say. */
 void mo_cpu_brand(char *out, size_t cap);
 

@@ -4,6 +4,7 @@
  * level and therefore the same bits anyway. */
 #include "exec.h"
 
+#include "pack.h"
 #include "sample.h"
 
 #include <float.h>
@@ -67,11 +68,15 @@ static float widen(mo_dtype dtype, const void *data, size_t i) {
 }
 
 static void embed_add(const mo_weight *table, int token, int col, int cols, float *out) {
-    size_t r = (size_t)token, c = (size_t)col, n = (size_t)table->cols;
-    bool strips = table->layout == MO_LAYOUT_STRIPS;
-    size_t at = strips ? r / MO_STRIP * n * MO_STRIP + c * MO_STRIP + r % MO_STRIP : r * n + c;
-    size_t step = strips ? MO_STRIP : 1;
-    for (int i = 0; i < cols; i++, at += step)
+    float row[COL_BLOCK];
+    if (table->layout == MO_LAYOUT_ROWS) {
+        mo_table_read(table, token, col, cols, row);
+        for (int i = 0; i < cols; i++) out[i] = out[i] + row[i];
+        return;
+    }
+    size_t r = (size_t)token, n = (size_t)table->cols;
+    size_t at = r / MO_STRIP * n * MO_STRIP + (size_t)col * MO_STRIP + r % MO_STRIP;
+    for (int i = 0; i < cols; i++, at += MO_STRIP)
         out[i] = out[i] + widen(table->dtype, table->buf->data, at);
 }
 
@@ -137,13 +142,20 @@ typedef struct linear_grid {
     bool strips_first; /* unit = strip block * row_blocks + row block */
 } linear_grid;
 
-static linear_grid linear_grid_of(const mo_linear_job *job, const mo_exec *ex) {
+static double linear_weight_bytes(const mo_plan *plan) {
+    double strips = (plan->linear.n + MO_STRIP - 1) / MO_STRIP;
+    if (plan->shape.form != MO_QFORM_NONE) return strips * (double)plan->shape.strip_bytes;
+    return strips * MO_STRIP * (double)plan->linear.k * (plan->linear.dtype == MO_F32 ? 4 : 2);
+}
+
+static linear_grid linear_grid_of(const mo_plan *plan, const mo_exec *ex) {
+    const mo_linear_job *job = &plan->linear;
     linear_grid g = {.rows = ex->n_active * job->rows,
                      .strips = (job->n + MO_STRIP - 1) / MO_STRIP};
     const double cache_bytes = 512e3;
     g.row_blocks = (g.rows + ROW_BLOCK - 1) / ROW_BLOCK;
     g.strip_blocks = (g.strips + STRIP_BLOCK - 1) / STRIP_BLOCK;
-    g.strips_first = (double)job->n * (double)job->k * 4.0 > cache_bytes;
+    g.strips_first = linear_weight_bytes(plan) > cache_bytes;
     return g;
 }
 
@@ -168,26 +180,45 @@ static void linear_plan(mo_plan *plan) {
         job->segments = 1;
         job->run = job->k;
     }
+    plan->shape =
+        mo_qshape_of(op->w->dtype, op->w->cols, op->w->bits, op->w->group, op->w->scales_dtype);
+}
+
+static mo_qlinear_job qlinear_job(const mo_plan *plan, const mo_exec *ex) {
+    mo_qlinear_job q = {plan->linear, plan->shape, ex->records};
+    q.job.active = ex->active;
+    return q;
+}
+
+/* Unit = row. */
+static void quantise_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1) {
+    mo_qlinear_job q = qlinear_job(plan, ex);
+    ex->qkernels->quantise(&q, unit0, unit1);
 }
 
 static void linear_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
-    mo_linear_job job = plan->linear;
-    linear_grid g = linear_grid_of(&job, ex);
-    job.active = ex->active;
+    mo_qlinear_job q = qlinear_job(plan, ex);
+    linear_grid g = linear_grid_of(plan, ex);
     (void)thread;
     for (int unit = unit0; unit < unit1; unit++) {
         int rb = g.strips_first ? unit % g.row_blocks : unit / g.strip_blocks;
         int sb = g.strips_first ? unit / g.row_blocks : unit % g.strip_blocks;
-        int row1 = rb * ROW_BLOCK + ROW_BLOCK, strip1 = sb * STRIP_BLOCK + STRIP_BLOCK;
-        ex->kernels->linear(&job, rb * ROW_BLOCK, row1 < g.rows ? row1 : g.rows, sb * STRIP_BLOCK,
-                            strip1 < g.strips ? strip1 : g.strips);
+        int row0 = rb * ROW_BLOCK, row1 = row0 + ROW_BLOCK < g.rows ? row0 + ROW_BLOCK : g.rows;
+        int strip0 = sb * STRIP_BLOCK, strip1 = strip0 + STRIP_BLOCK;
+        if (strip1 > g.strips) strip1 = g.strips;
+        if (q.shape.form == MO_QFORM_NONE)
+            ex->kernels->linear(&q.job, row0, row1, strip0, strip1);
+        else
+            ex->qkernels->linear(&q, row0, row1, strip0, strip1);
     }
 }
 
+/* Bytes of whole numbers are multiplied about four times as fast as floats. */
 static double linear_cost(const mo_plan *plan, const mo_exec *ex) {
-    linear_grid g = linear_grid_of(&plan->linear, ex);
-    double weights = (double)g.strips * MO_STRIP * (double)plan->linear.k;
-    double compute = weights * g.rows / 60.0, memory = weights * 4.0 / 40.0;
+    linear_grid g = linear_grid_of(plan, ex);
+    double per_ns = plan->shape.form == MO_QFORM_NONE ? 60.0 : 240.0;
+    double compute = (double)g.strips * MO_STRIP * (double)plan->linear.k * g.rows / per_ns;
+    double memory = linear_weight_bytes(plan) / 40.0;
     return compute > memory ? compute : memory;
 }
 
@@ -555,13 +586,14 @@ static const run_fn runs[MO_OP_COUNT] = {
 
 int mo_plan_units(const mo_plan *plan, const mo_exec *ex) {
     const mo_op *op = &plan->op;
+    if (plan->quantise) return ex->n_active * plan->linear.rows;
     switch (op->kind) {
     case MO_OP_EMBED_SUM:
         return row_block_units(ex, &op->u.embed_sum.out);
     case MO_OP_NORM:
         return ex->n_active * op->u.norm.in.rows;
     case MO_OP_LINEAR: {
-        linear_grid g = linear_grid_of(&plan->linear, ex);
+        linear_grid g = linear_grid_of(plan, ex);
         return g.row_blocks * g.strip_blocks;
     }
     case MO_OP_ROPE_TABLE:
@@ -587,6 +619,7 @@ static double view_size(const mo_view *v) {
 
 double mo_plan_cost(const mo_plan *plan, const mo_exec *ex) {
     const mo_op *op = &plan->op;
+    if (plan->quantise) return ex->n_active * plan->linear.rows * (double)plan->linear.k * 0.3;
     switch (op->kind) {
     case MO_OP_EMBED_SUM:
         return ex->n_active * view_size(&op->u.embed_sum.out) * op->u.embed_sum.n * 1.0;
@@ -622,6 +655,10 @@ size_t mo_plan_scratch(const mo_plan *plan) {
     return ((size_t)attend_reach(&plan->op.u.attend) + 15) / 16 * 16;
 }
 
+size_t mo_plan_record_bytes(const mo_plan *plan) {
+    return (size_t)plan->linear.rows * mo_q_record_bytes(plan->shape.blocks);
+}
+
 void mo_plan_init(mo_plan *plan, const mo_op *op) {
     memset(plan, 0, sizeof *plan);
     plan->op = *op;
@@ -630,5 +667,8 @@ void mo_plan_init(mo_plan *plan, const mo_op *op) {
 }
 
 void mo_plan_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
-    runs[plan->op.kind](plan, ex, unit0, unit1, thread);
+    if (plan->quantise)
+        quantise_run(plan, ex, unit0, unit1);
+    else
+        runs[plan->op.kind](plan, ex, unit0, unit1, thread);
 }

@@ -3,27 +3,33 @@
 #ifndef MO_CPU_EXEC_H
 #define MO_CPU_EXEC_H
 
-#include "kernels.h"
+#include "qkernels.h"
 
 /* What every op of one run shares. */
 typedef struct mo_exec {
     const mo_kernels *kernels;
+    const mo_qkernels *qkernels;
     const int *active; /* slots that take part */
     int n_active;
     float *scratch; /* scratch_floats per thread */
     size_t scratch_floats;
+    uint8_t *records; /* quantised activations of the op at hand */
 } mo_exec;
 
-/* One recorded op. */
+/* One recorded op, or the quantising of its activations. */
 typedef struct mo_plan {
     mo_op op;
+    bool quantise;
     mo_linear_job linear;   /* LINEAR: everything but `active` */
+    mo_qshape shape;        /* LINEAR: form NONE for weights that are floats */
     double codebook_radius; /* RVQ_PICK: largest norm of an entry */
 } mo_plan;
 
 void mo_plan_init(mo_plan *plan, const mo_op *op);
 /* Floats of scratch one thread needs. */
 size_t mo_plan_scratch(const mo_plan *plan);
+/* Bytes of quantised activations one slot needs. */
+size_t mo_plan_record_bytes(const mo_plan *plan);
 /* Units are independent of each other; any split of 0 .. units-1 gives the same bits. */
 int mo_plan_units(const mo_plan *plan, const mo_exec *ex);
 /* Rough nanoseconds the whole op takes on one core. */

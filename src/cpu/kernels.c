@@ -5,6 +5,7 @@
 #include "kernels.h"
 
 #include "cpuid.h"
+#include "qkernels.h"
 
 #include <math.h>
 #include <string.h>
@@ -212,22 +213,36 @@ static void attend_c(const mo_attend_job *job) {
 
 static const mo_kernels kernels_c = {"c", linear_c, norm_c, act_c, act_mul_c, attend_c};
 
+const char *mo_cpu_level_name(mo_cpu_level level) {
+    static const char *const names[MO_CPU_LEVEL_COUNT] = {
+        "auto", "c", "neon", "neon_dot", "avx2", "avx2_vnni", "avx512", "avx512_vnni"};
+    return (int)level >= 0 && level < MO_CPU_LEVEL_COUNT ? names[level] : "?";
+}
+
+mo_cpu_level mo_cpu_level_best(void) {
+    mo_cpu_level best = MO_CPU_LEVEL_COUNT - 1;
+    while (!mo_kernels_get(best)) best--;
+    return best;
+}
+
 const mo_kernels *mo_kernels_get(mo_cpu_level level) {
     switch (level) {
     case MO_CPU_LEVEL_C:
         return &kernels_c;
     case MO_CPU_LEVEL_NEON:
         return mo_cpu_has_neon() ? mo_kernels_neon() : NULL;
+    case MO_CPU_LEVEL_NEON_DOT:
+        return mo_cpu_has_neon_dot() && mo_qkernels_neon_dot() ? mo_kernels_neon() : NULL;
     case MO_CPU_LEVEL_AVX2:
         return mo_cpu_has_avx2() ? mo_kernels_avx2() : NULL;
+    case MO_CPU_LEVEL_AVX2_VNNI:
+        return mo_cpu_has_avx_vnni() && mo_qkernels_avx2_vnni() ? mo_kernels_avx2() : NULL;
     case MO_CPU_LEVEL_AVX512:
         return mo_cpu_has_avx512() ? mo_kernels_avx512() : NULL;
+    case MO_CPU_LEVEL_AVX512_VNNI:
+        return mo_cpu_has_avx512_vnni() && mo_qkernels_avx512_vnni() ? mo_kernels_avx512() : NULL;
     case MO_CPU_LEVEL_AUTO:
-        for (mo_cpu_level best = MO_CPU_LEVEL_AVX512; best > MO_CPU_LEVEL_C; best--) {
-            const mo_kernels *k = mo_kernels_get(best);
-            if (k) return k;
-        }
-        return &kernels_c;
+        return mo_kernels_get(mo_cpu_level_best());
     default:
         return NULL;
     }

@@ -13,8 +13,11 @@ typedef enum mo_cpu_level {
     MO_CPU_LEVEL_AUTO, /* the best the machine has */
     MO_CPU_LEVEL_C,
     MO_CPU_LEVEL_NEON,
+    MO_CPU_LEVEL_NEON_DOT, /* differs on quantised weights only, as do the ..._VNNI */
     MO_CPU_LEVEL_AVX2,
+    MO_CPU_LEVEL_AVX2_VNNI,
     MO_CPU_LEVEL_AVX512,
+    MO_CPU_LEVEL_AVX512_VNNI,
     MO_CPU_LEVEL_COUNT
 } mo_cpu_level;
 
@@ -105,6 +108,11 @@ typedef struct mo_kernels {
 
 /* e^x of the reference: the scalar the sampler uses. */
 float mo_exp(float x);
+
+/* "avx512_vnni"; "?" for numbers that are no level. */
+const char *mo_cpu_level_name(mo_cpu_level level);
+/* The best one this build and this machine have. */
+mo_cpu_level mo_cpu_level_best(void);
 
 /* The table of a level; NULL if this build or this machine lacks it. */
 const mo_kernels *mo_kernels_get(mo_cpu_level level);
