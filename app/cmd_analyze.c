@@ -2,6 +2,7 @@
  */
 #include "analyze.h"
 #include "json.h"
+#include "report.h"
 #include "soundfile.h"
 #include "verb.h"
 
@@ -168,6 +169,7 @@ static json_t *analysis_json(const analysis *a, const soundfile *r, const char *
 /* Everything that is known beside the recordings. */
 typedef struct beside {
     sound reference; /* empty: none */
+    report *files;   /* what is written; NULL: nothing */
 } beside;
 
 static int examine(const char *path, const beside *b, json_t *list, bool *failed, app_error *err) {
@@ -179,6 +181,7 @@ static int examine(const char *path, const beside *b, json_t *list, bool *failed
     if (rc == EXIT_OK && r.facts.channels > 1) analyze_channels(&a, r.cancel);
     if (rc == EXIT_OK && b->reference.pcm)
         rc = analyze_reference(&a, r.pcm, r.n, &b->reference, err);
+    if (rc == EXIT_OK) rc = report_add(b->files, path, &r, &a, err);
     if (rc == EXIT_OK) {
         *failed |= !analysis_passes(&a);
         if (list)
@@ -197,12 +200,15 @@ static int run(const arguments *args, app_error *err) {
     const char *reference = option_text(args, "reference");
     json_t *list = option_given(args, "json") ? json_array() : NULL;
     beside b = {0};
-    int rc = reference ? sound_load(&b.reference, reference, 0, err) : EXIT_OK;
+    int rc = report_open(&b.files, args, err);
+    if (rc == EXIT_OK && reference) rc = sound_load(&b.reference, reference, 0, err);
     for (int i = 0; rc == EXIT_OK && i < args->n_positional; i++)
         rc = examine(args->positional[i], &b, list, &failed, err);
+    if (rc == EXIT_OK) rc = report_commit(b.files, err);
     if (rc == EXIT_OK && list) rc = json_print(json_incref(list), err);
     json_decref(list);
     sound_free(&b.reference);
+    report_close(b.files);
     return rc == EXIT_OK && failed ? EXIT_FAILED : rc;
 }
 
@@ -211,6 +217,14 @@ static const option_spec SPECS[] = {
      .kind = OPTION_TEXT,
      .value = "FILE",
      .help = "what the recordings should be: compare with it, and name what has to be undone"},
+    {.name = "report",
+     .kind = OPTION_TEXT,
+     .value = "OUT.html",
+     .help = "write a page with verdict, reasons, pictures and numbers; it loads nothing"},
+    {.name = "png",
+     .kind = OPTION_TEXT,
+     .value = "DIR",
+     .help = "write the pictures: DIR/waveform.png, spectrogram.png, modulation.png..."},
     {.name = "json", .kind = OPTION_FLAG, .help = "print everything that was measured as JSON"}};
 
 const verb verb_analyze = {
@@ -222,10 +236,12 @@ const verb verb_analyze = {
             "reversed, frames reversed, shuffled, dropped or repeated, wrong speed, clipped,\n"
             "bytes swapped, mu-law read as linear, interleaved channels and more, each with\n"
             "the number measured and how sure it is.\n\n"
+            "--report writes a page with pictures and the faults marked in them.\n\n"
             "The score is 100 less the confidence in the most likely fault, in percent; below\n"
             "50 the recording fails. Exit code 0: all passed, 1: some recording failed.",
     .example = "  moshi analyze answer.wav\n"
-               "  moshi analyze *.wav --json",
+               "  moshi analyze *.wav --json\n"
+               "  moshi analyze answer.wav --report answer.html --png pictures",
     VERB_OPTIONS(SPECS),
     .max_positional = ARGUMENTS_MAX - 1,
     .run = run,

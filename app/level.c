@@ -145,6 +145,8 @@ static int measure_modulation(level_facts *out, const activity *a, app_error *er
         if (hz < 0.5) continue;
         all += (double)power[k];
         if (hz >= 2 && hz <= 10) inside += (double)power[k];
+        long band = lrint(3 * log2(hz / MODULATION_LOWEST_HZ));
+        if (band < MODULATION_BANDS) out->modulation_bands[band] += (double)power[k];
         /* A peak over octaves: speech has 1/f below it. */
         if (hz >= 1 && hz <= 20 && (double)power[k] * hz > best) {
             best = (double)power[k] * hz;
@@ -152,6 +154,7 @@ static int measure_modulation(level_facts *out, const activity *a, app_error *er
         }
     }
     out->modulation = all > 0 ? inside / all : 0;
+    for (int b = 0; b < MODULATION_BANDS && all > 0; b++) out->modulation_bands[b] /= all;
     free(envelope);
     free(power);
     return rc;

@@ -4,6 +4,10 @@
 
 #include "app.h"
 
+/* Third octaves from 0.5 Hz to 20 Hz. */
+enum { MODULATION_BANDS = 17 };
+#define MODULATION_LOWEST_HZ 0.5
+
 typedef struct level_facts {
     double peak;         /* largest magnitude, 1 is full scale */
     double rms_db;       /* of all samples, relative to full scale */
@@ -20,6 +24,8 @@ typedef struct level_facts {
     double beyond;     /* share of samples beyond full scale */
     double modulation; /* share of the envelope's fluctuation at 2..10 Hz of that at 0.5..40 */
     double modulation_peak_hz;
+    /* Share of the envelope's fluctuation (at 0.5..40 Hz) in each third octave. */
+    double modulation_bands[MODULATION_BANDS];
     double fluctuation_db; /* standard deviation of the level of 20 ms frames */
     double tilt_db;        /* level above 1 kHz relative to that below */
     double band_hz;        /* 99 % of the power lies below */

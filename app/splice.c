@@ -314,8 +314,15 @@ static int find_grid(grid *best, outlier *out, size_t n_out, size_t active, int 
     return EXIT_OK;
 }
 
-/* Boundaries where something sounds, and those among them with an outlier. */
-static void count_broken(const errors *e, size_t n, const grid *g, int *boundaries, int *broken) {
+static void add_mark(splice_facts *out, splice_mark_kind kind, size_t at, size_t length) {
+    if (out->n_marks[kind] < SPLICE_MARKS)
+        out->marks[kind][out->n_marks[kind]++] = (splice_mark){at, length};
+}
+
+/* Boundaries where something sounds, and those among them with an outlier; these are marked in
+ * `marks`, which may be NULL. */
+static void count_broken(const errors *e, size_t n, const grid *g, int *boundaries, int *broken,
+                         splice_facts *marks) {
     *boundaries = *broken = 0;
     for (size_t at = g->phase; at + 3 < n; at += g->period) {
         if (at < 2 || e->size[at] == 0) continue;
@@ -324,6 +331,7 @@ static void count_broken(const errors *e, size_t n, const grid *g, int *boundari
             if (e->size[i] > size) size = e->size[i];
         ++*boundaries;
         *broken += size >= g->size;
+        if (marks && size >= g->size) add_mark(marks, MARK_SEAM, at, 0);
     }
 }
 
@@ -360,7 +368,7 @@ static int try_mend(double *mended, const float *pcm, float *scratch, size_t n, 
     int rc = find_errors(&e, scratch, n, rate_hz, err);
     if (rc != EXIT_OK) return rc;
     if (g->other) change_yardstick(&e);
-    count_broken(&e, n, g, &boundaries, &left);
+    count_broken(&e, n, g, &boundaries, &left, NULL);
     double share = broken > 0 ? 1 - (double)left / broken : 0;
     if (share > *mended) *mended = share;
     errors_free(&e);
@@ -391,9 +399,9 @@ static int try_mends(splice_facts *out, const float *pcm, size_t n, int rate_hz,
 static const double SAME = 1e-3;
 
 /* How many blocks of `lag` samples equal the block before them. Compared in parts of 5 ms; parts
- * where nothing sounds neither help nor hurt. */
+ * where nothing sounds neither help nor hurt. Marked in `marks`, which may be NULL. */
 static int count_repeats(const float *pcm, size_t n, size_t lag, size_t part, double gate,
-                         size_t *first) {
+                         splice_facts *marks) {
     size_t same = 0, silent = 0, all_same = 0, all = 0, wanted = lag / part;
     int repeats = 0;
     if (wanted < 2) return 0;
@@ -412,7 +420,8 @@ static int count_repeats(const float *pcm, size_t n, size_t lag, size_t part, do
         silent += !sounds;
         /* One part may straddle each edge of the block. */
         if (same >= 2 && 2 * same >= wanted && same + silent + 2 >= wanted) {
-            if (repeats++ == 0) *first = at + part - lag;
+            if (marks) add_mark(marks, MARK_REPEAT, at + part - lag, lag);
+            repeats++;
             same = silent = 0;
         }
     }
@@ -423,20 +432,21 @@ static int count_repeats(const float *pcm, size_t n, size_t lag, size_t part, do
 static int find_repeats(splice_facts *out, const float *pcm, size_t n, int rate_hz,
                         app_error *err) {
     size_t lags[LAGS_MAX], n_lags = usual_periods(lags, rate_hz), part = (size_t)(rate_hz / 200);
-    size_t best_part = 0;
+    size_t best_part = 0, best_lag = 0;
     double gate;
     int rc = find_gate(&gate, pcm, n, (size_t)(rate_hz / 50), err);
     for (size_t i = 0; rc == EXIT_OK && i < n_lags; i++) {
-        size_t first = 0;
         /* Vowels repeat themselves over a few pitch periods, and telephone codecs over 20 ms. */
         if (lags[i] * 33 < (size_t)rate_hz) continue;
-        int repeats = count_repeats(pcm, n, lags[i], part, gate, &first);
+        int repeats = count_repeats(pcm, n, lags[i], part, gate, NULL);
         if ((size_t)repeats * lags[i] <= best_part) continue;
         best_part = (size_t)repeats * lags[i];
-        out->repeats = repeats;
-        out->repeat_period = (int)lags[i];
-        out->repeat_s = (double)first / rate_hz;
+        best_lag = lags[i];
     }
+    if (best_lag == 0) return rc;
+    out->repeats = count_repeats(pcm, n, best_lag, part, gate, out);
+    out->repeat_period = (int)best_lag;
+    out->repeat_s = (double)out->marks[MARK_REPEAT][0].at / rate_hz;
     return rc;
 }
 
@@ -467,6 +477,7 @@ static void find_gaps(splice_facts *out, const float *pcm, size_t n, int rate_hz
             loudness(pcm + i - edge, edge) > 0.2 * active &&
             loudness(pcm + end, edge) > 0.2 * active && fabs((double)pcm[i]) < 0.5 * active) {
             out->gaps++;
+            add_mark(out, MARK_GAP, i, end - i);
             total += end - i;
         }
         i = end;
@@ -479,7 +490,9 @@ static void find_wraps(splice_facts *out, const float *pcm, size_t n) {
     for (size_t i = 1; i < n; i++) {
         double step = fabs((double)pcm[i] - (double)pcm[i - 1]);
         jumps += step > 1.0;
-        wraps += step > 1.4 && fabs(step - 2) < 0.6;
+        bool wrap = step > 1.4 && fabs(step - 2) < 0.6;
+        if (wrap) add_mark(out, MARK_WRAP, i, 0);
+        wraps += wrap;
     }
     out->wraps = 3 * jumps > 4 * wraps ? 0 : wraps;
 }
@@ -517,7 +530,7 @@ static int find_seams(splice_facts *out, errors *e, const float *pcm, size_t n, 
     out->phase = (int)g.phase;
     out->surprise = g.surprise;
     out->size = (double)g.size;
-    count_broken(e, n, &g, &out->boundaries, &out->broken);
+    count_broken(e, n, &g, &out->boundaries, &out->broken, out);
     return g.surprise > 1 ? try_mends(out, pcm, n, rate_hz, &g, err) : EXIT_OK;
 }
 

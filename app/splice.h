@@ -8,6 +8,21 @@
 
 #include "app.h"
 
+typedef enum splice_mark_kind {
+    MARK_SEAM,
+    MARK_REPEAT,
+    MARK_GAP,
+    MARK_WRAP,
+    MARK_KINDS
+} splice_mark_kind;
+
+/* A place where something was found, for pictures. */
+typedef struct splice_mark {
+    size_t at, length; /* samples; length 0: the edge before sample `at` */
+} splice_mark;
+
+enum { SPLICE_MARKS = 256 };
+
 typedef struct splice_facts {
     double prediction_gain_db; /* of active frames: how well samples follow from earlier ones */
     double events_per_s;       /* strong outliers of the prediction error */
@@ -28,6 +43,9 @@ typedef struct splice_facts {
     int gaps;
     double gap_s; /* length of the median one */
     int wraps;    /* jumps across the whole range that vanish modulo the range */
+    /* Where: the first SPLICE_MARKS of each kind. */
+    int n_marks[MARK_KINDS];
+    splice_mark marks[MARK_KINDS][SPLICE_MARKS];
 } splice_facts;
 
 int splice_measure(splice_facts *out, const float *pcm, size_t n, int rate_hz, app_error *err);
