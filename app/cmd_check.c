@@ -6,6 +6,7 @@
 #include "verb.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -169,8 +170,8 @@ static int prepare(check *c, app_error *err) {
     const arguments *args = c->setup.args;
     check_setup *s = &c->setup;
     double tail = option_given(args, "tail") ? option_of(args, "tail")->real : DEFAULT_TAIL_S;
-    int rc =
-        stimulus_load(&s->input, option_text(args, "input"), CHECK_RATE_HZ, CHECK_FRAME, tail, err);
+    int rc = stimulus_load(&s->input, option_text(args, "input"), CHECK_RATE_HZ, CHECK_FRAME,
+                           INFINITY, tail, err);
     if (rc != EXIT_OK) return rc;
     s->model = model_choose(option_text(args, "model"));
     rc = model_locate(&s->model, args, s->quiet, err);

@@ -3,10 +3,9 @@
  * Both sides, and a reference (the CPU in float32 on the unchanged model), compute the same thing
  * under control; what differs beyond what number formats explain has a name. Then each side's own
  * answer is judged as audio. */
-#include "audiofile.h"
-#include "difference.h"
 #include "json.h"
-#include "variant.h"
+#include "modelfiles.h"
+#include "side.h"
 #include "verb.h"
 
 #include <inttypes.h>
@@ -16,64 +15,20 @@
 #include <string.h>
 
 enum { DEFAULT_FRAMES = 50 };
-
-typedef struct side {
-    variant v;
-    recording r;
-    difference d; /* from the reference */
-    char device[64];
-} side;
+static const double DEFAULT_HEAR_S = 30, DEFAULT_TAIL_S = 3;
 
 typedef enum verdict { VERDICT_A, VERDICT_B, VERDICT_C, VERDICT_D, VERDICT_UNCLEAR } verdict;
 
 typedef struct compare {
     const arguments *args;
-    model_choice model;
+    side_setup setup;
     side reference, a, b;
+    bool pair;          /* there is a second side */
     difference between; /* of a and b */
-    float *pcm;
-    size_t samples;
+    witness instruments;
     verdict verdict;
-    char reason[640], next[512];
+    char reason[1400], next[640];
 } compare;
-
-/* ---- running -------------------------------------------------------------------------------- */
-
-static int read_input(compare *c, int rate_hz, size_t most, app_error *err) {
-    audio_in *in;
-    int rc = audio_in_open(&in, option_text(c->args, "input"), err);
-    if (rc != EXIT_OK) return rc;
-    c->pcm = malloc(most * sizeof *c->pcm);
-    rc = c->pcm ? audio_in_set_rate(in, rate_hz, err) : app_no_memory(err);
-    audio_in_warn(in);
-    if (rc == EXIT_OK) rc = audio_in_read(in, c->pcm, most, &c->samples, err);
-    audio_in_close(in);
-    return rc;
-}
-
-static int run_side(compare *c, side *s, const plan *common, app_error *err) {
-    moshi_engine *engine = NULL;
-    moshi_engine_info info;
-    progress bar;
-    int rc = variant_open(&s->v, &c->model, &engine, err);
-    if (rc != EXIT_OK) return rc;
-    moshi_engine_get_info(engine, &info);
-    snprintf(s->device, sizeof s->device, "%s (%s)", info.device, info.kernels);
-    if (info.sample_rate_hz == 0)
-        rc = app_fail(err, EXIT_MODEL, "%s: has no codec: nothing could be heard", s->v.text);
-    size_t frames = option_given(c->args, "frames") ? (size_t)option_of(c->args, "frames")->integer
-                                                    : DEFAULT_FRAMES;
-    if (rc == EXIT_OK && !c->pcm)
-        rc = read_input(c, info.sample_rate_hz, frames * (size_t)info.frame_samples, err);
-    progress_start(&bar, option_given(c->args, "quiet"));
-    if (rc == EXIT_OK) rc = recording_make(&s->r, engine, c->pcm, c->samples, common, &bar, err);
-    progress_clear(&bar);
-    moshi_engine_close(engine);
-    if (rc == EXIT_OK && c->reference.r.n && s->r.rate_hz != c->reference.r.rate_hz)
-        rc = app_fail(err, EXIT_USAGE, "%s: wanted a model at %d Hz, found %d", s->v.text,
-                      c->reference.r.rate_hz, s->r.rate_hz);
-    return rc;
-}
 
 /* ---- verdict -------------------------------------------------------------------------------- */
 
@@ -81,11 +36,20 @@ static bool wrong(const side *s) {
     return s->d.first.found;
 }
 
+static bool broken(const side *s) {
+    return s->sound.kind == EVIDENCE_BROKEN;
+}
+
+static bool speaks(const side *s) {
+    return s->sound.kind == EVIDENCE_SPEECH;
+}
+
 static bool same_fault(const side *a, const side *b) {
     return !strcmp(a->d.first.tap, b->d.first.tap) && a->d.first.step == b->d.first.step &&
            a->d.first.element == b->d.first.element;
 }
 
+/* `bad` differs from the reference, `good` does not. */
 static void blame(compare *c, const side *bad, const side *good) {
     const divergence *f = &bad->d.first;
     snprintf(c->reason, sizeof c->reason,
@@ -95,6 +59,10 @@ static void blame(compare *c, const side *bad, const side *good) {
     if (bad->v.delay >= 0)
         snprintf(c->next, sizeof c->next,
                  "use the delays of the model's own config.json (moshi inspect prints them)");
+    else if (bad->traced)
+        snprintf(c->next, sizeof c->next,
+                 "moshi doctor on the machine and with the build it was recorded with: %s, on %s",
+                 bad->facts.build, bad->facts.device);
     else if (bad->v.type || bad->v.path)
         snprintf(c->next, sizeof c->next,
                  "moshi inspect the file; convert it again with --verify, from the published "
@@ -106,36 +74,141 @@ static void blame(compare *c, const side *bad, const side *good) {
                  bad->v.text, good->v.text);
 }
 
-static void judge(compare *c) {
-    bool a = wrong(&c->a), b = wrong(&c->b);
-    if (a && !b) {
-        c->verdict = VERDICT_A;
-        blame(c, &c->a, &c->b);
-    } else if (b && !a) {
-        c->verdict = VERDICT_D;
-        blame(c, &c->b, &c->a);
-    } else if (a && same_fault(&c->a, &c->b)) {
+/* What to do about files that give no speech on any device. */
+static void advise_files(compare *c, const evidence *e) {
+    const char *path = c->setup.model.path;
+    int delay = e->fault ? c->reference.delay - e->fault->delay : 0;
+    if (e->fault && e->fault->delay)
+        snprintf(c->next, sizeof c->next,
+                 "compare 'delays' in config.json with those of the model's own: of the acoustic "
+                 "codebooks they are %d and should probably be %d; to prove it: moshi compare cpu "
+                 "cpu,delay=%d%s%.300s",
+                 c->reference.delay, delay, delay, path ? " -m " : "", path ? path : "");
+    else if (e->fault)
+        snprintf(c->next, sizeof c->next,
+                 "whoever converted the model put its codebooks in another order; convert it again "
+                 "from the published weights");
+    else
+        snprintf(c->next, sizeof c->next,
+                 "look at what they share: moshi inspect the model's files, compare config.json "
+                 "with the published one, moshi check with another model (without -m: the one "
+                 "inside the program)");
+}
+
+/* The reference follows the model's files, and what it says is no speech; `other` differs from it
+ * and speaks: the files are wrong, and `same`, which follows them, with them. */
+static void blame_files(compare *c, const side *same, const side *other) {
+    snprintf(c->reason, sizeof c->reason,
+             "%s computes what the model's files say, and that is no speech: %s; %s computes "
+             "something else (first: %s) and speaks",
+             same->v.text, c->reference.sound.words, other->v.text, other->d.first.words);
+    advise_files(c, &c->reference.sound);
+}
+
+static void judge_one(compare *c, const side *bad, const side *good, verdict whose,
+                      verdict the_other) {
+    if (broken(&c->reference) && speaks(bad)) {
+        c->verdict = the_other;
+        blame_files(c, good, bad);
+    } else {
+        c->verdict = whose;
+        blame(c, bad, good);
+    }
+}
+
+/* Both differ from the reference. */
+static void judge_both(compare *c) {
+    const side *a = &c->a, *b = &c->b;
+    if (broken(&c->reference) && speaks(a) && speaks(b)) {
+        c->verdict = VERDICT_C;
+        snprintf(c->reason, sizeof c->reason,
+                 "both speak; they differ from the model's files, and these give no speech: %s",
+                 c->reference.sound.words);
+        advise_files(c, &c->reference.sound);
+    } else if (same_fault(a, b)) {
         c->verdict = VERDICT_B;
         snprintf(c->reason, sizeof c->reason,
                  "both compute the same wrong thing; first: %s (%s, step %" PRId64 ")",
-                 c->a.d.first.words, c->a.d.first.tap, c->a.d.first.step);
+                 a->d.first.words, a->d.first.tap, a->d.first.step);
         snprintf(c->next, sizeof c->next,
                  "look at what they share: the model's files (moshi inspect) and its config.json");
-    } else if (a) {
+    } else {
         c->verdict = VERDICT_UNCLEAR;
         snprintf(c->reason, sizeof c->reason,
                  "both differ from the reference, each in its own way; first: %s (%s) and %s (%s)",
-                 c->a.d.first.words, c->a.d.first.tap, c->b.d.first.words, c->b.d.first.tap);
-        snprintf(c->next, sizeof c->next, "compare each of them with cpu+exact alone");
+                 a->d.first.words, a->d.first.tap, b->d.first.words, b->d.first.tap);
+        snprintf(c->next, sizeof c->next,
+                 "compare each of them with the reference alone: moshi compare cpu+exact %s",
+                 a->v.text);
+    }
+}
+
+/* One of them is no speech, although every operation is as exact as its format is. */
+static void judge_sound_of(compare *c, const side *bad, const side *good, verdict whose) {
+    c->verdict = whose;
+    snprintf(c->reason, sizeof c->reason,
+             "%s computes what the reference computes as exactly as its number formats allow, but "
+             "what it says is no speech: %s; %s speaks",
+             bad->v.text, bad->sound.words, good->v.text);
+    snprintf(c->next, sizeof c->next,
+             "its number format is too coarse for this model: take a finer one (moshi convert "
+             "--type), and moshi check --type to see that it speaks");
+}
+
+/* Both compute what the reference computes: is that speech? */
+static void judge_equal(compare *c) {
+    const side *a = &c->a, *b = &c->b, *r = &c->reference;
+    if (c->instruments.codec_broken) {
+        c->verdict = VERDICT_B;
+        snprintf(c->reason, sizeof c->reason,
+                 "both compute the same, and no speech can come of it: recordings that are known "
+                 "to be clear do not survive the model's codec (%s)",
+                 c->instruments.controls.wrong);
+        snprintf(c->next, sizeof c->next,
+                 "the file of the codec (Mimi) is damaged or another model's: moshi inspect it, "
+                 "get it again, then moshi codec roundtrip FILE");
+    } else if (broken(r) || (broken(a) && broken(b))) {
+        const evidence *e = broken(r) ? &r->sound : &a->sound;
+        c->verdict = VERDICT_B;
+        snprintf(c->reason, sizeof c->reason,
+                 "both compute the same as the reference, and what comes of it is no speech: %s",
+                 e->words);
+        advise_files(c, e);
+    } else if (broken(a)) {
+        judge_sound_of(c, a, b, VERDICT_A);
+    } else if (broken(b)) {
+        judge_sound_of(c, b, a, VERDICT_D);
+    } else if (!speaks(a) || !speaks(b)) {
+        const side *mute = speaks(a) ? b : a;
+        c->verdict = VERDICT_UNCLEAR;
+        snprintf(c->reason, sizeof c->reason,
+                 "both compute what the reference computes, within what their number formats "
+                 "explain; whether that is speech cannot be told of %s: %s",
+                 mute->v.text, mute->sound.words);
+        snprintf(c->next, sizeof c->next,
+                 "let it hear and say more: a longer --input, --hear and --tail; moshi check lets "
+                 "it choose at random");
     } else {
         c->verdict = VERDICT_C;
         snprintf(c->reason, sizeof c->reason,
                  "both compute what the reference computes, within what their number formats "
-                 "explain");
+                 "explain, and what they say is speech");
         snprintf(c->next, sizeof c->next,
                  "if it still sounds wrong, look outside the model: moshi analyze the recording "
                  "that was heard (rate, sample format, dropped frames)");
     }
+}
+
+static void judge(compare *c) {
+    bool a = wrong(&c->a), b = wrong(&c->b);
+    if (a && b)
+        judge_both(c);
+    else if (a)
+        judge_one(c, &c->a, &c->b, VERDICT_A, VERDICT_D);
+    else if (b)
+        judge_one(c, &c->b, &c->a, VERDICT_D, VERDICT_A);
+    else
+        judge_equal(c);
 }
 
 static const char *const VERDICT_WORDS[] = {
@@ -176,20 +249,41 @@ static void print_difference(const difference *d) {
                100 * d->tokens_equal, d->parted);
 }
 
+static void print_said(const side *s) {
+    static const char *const kinds[] = {"cannot be judged", "passes", "is BROKEN"};
+    printf("    says: ");
+    app_print_clean(stdout, s->r.words.n ? s->r.words.data : "(nothing)");
+    printf("\n    its sound %s: %s\n", kinds[s->sound.kind], s->sound.words);
+}
+
 static void print_side(const char *letter, const side *s) {
-    const difference *d = &s->d;
-    printf("%s  %s on %s: %s\n", letter, s->v.text, s->device,
-           wrong(s) ? "differs from the reference"
-                    : "equals the reference within its number formats");
-    print_difference(d);
-    printf("    says: %s\n", s->r.words.n ? s->r.words.data : "(nothing)");
+    printf("%s  ", letter);
+    app_print_clean(stdout, s->v.text);
+    if (s->traced) {
+        printf(", recorded by %s: ", s->facts.build);
+        app_print_clean(stdout, s->facts.side);
+    }
+    printf(" on ");
+    app_print_clean(stdout, s->facts.device);
+    printf(": %s\n", wrong(s) ? "differs from the reference"
+                              : "equals the reference within its number formats");
+    print_difference(&s->d);
+    print_said(s);
 }
 
 static void print_words(const compare *c) {
-    printf("reference  %s on %s, %zu frames\n    says: %s\n", c->reference.v.text,
-           c->reference.device, c->samples / 1920 + (c->samples % 1920 != 0),
-           c->reference.r.words.n ? c->reference.r.words.data : "(nothing)");
+    const stimulus *in = &c->setup.input;
+    printf("input      %s, %.2f s; %zu frames of it number by number\n", in->source,
+           (double)in->sound.n / in->sound.rate_hz, c->setup.frames);
+    printf("model      %s\n", c->setup.model.name);
+    if (c->instruments.examined)
+        printf("codec      %s\n", c->instruments.codec_broken
+                                      ? "BROKEN: clear speech does not survive it"
+                                      : "clear speech survives it, broken speech is told apart");
+    printf("reference  %s on %s\n", c->reference.v.text, c->reference.facts.device);
+    print_said(&c->reference);
     print_side("A", &c->a);
+    if (!c->pair) return;
     print_side("B", &c->b);
     printf("A against B\n");
     print_difference(&c->between);
@@ -229,99 +323,201 @@ static json_t *difference_json(const difference *d) {
 static json_t *side_json(const side *s) {
     json_t *o = json_object();
     json_object_set_new(o, "what", json_text(s->v.text));
-    json_object_set_new(o, "device", json_text(s->device));
+    json_object_set_new(o, "recorded_side", s->traced ? json_text(s->facts.side) : json_null());
+    json_object_set_new(o, "device", json_text(s->facts.device));
+    json_object_set_new(o, "build", json_text(s->facts.build));
     json_object_set_new(o, "words", json_text(s->r.words.n ? s->r.words.data : ""));
+    json_object_set_new(o, "sound", evidence_json(&s->sound));
+    json_object_set_new(o, "explained_error", json_real(s->v.weight_error));
+    json_object_set_new(o, "seconds", s->traced ? json_null() : json_real(s->r.seconds));
     json_object_set_new(o, "wrong", json_boolean(wrong(s)));
     json_object_set_new(o, "against_reference", difference_json(&s->d));
     return o;
 }
 
+static json_t *input_json(const compare *c) {
+    const stimulus *in = &c->setup.input;
+    return json_pack("{s:o, s:s, s:f, s:I}", "source", json_text(in->source), "sha256", in->sha256,
+                     "seconds", (double)in->sound.n / in->sound.rate_hz, "frames_compared",
+                     (json_int_t)c->setup.frames);
+}
+
 static int print_json(const compare *c, app_error *err) {
     static const char *const letters[] = {"A", "B", "C", "D", "inconclusive"};
     json_t *root = json_object();
-    json_object_set_new(root, "verdict", json_string(letters[c->verdict]));
-    json_object_set_new(root, "words", json_string(VERDICT_WORDS[c->verdict]));
-    json_object_set_new(root, "reason", json_text(c->reason));
-    json_object_set_new(root, "next", json_text(c->next));
+    json_object_set_new(root, "model", json_text(c->setup.model.name));
+    if (c->setup.model_sha256[0])
+        json_object_set_new(root, "model_sha256", json_string(c->setup.model_sha256));
+    json_object_set_new(root, "input", input_json(c));
+    json_object_set_new(root, "codec", witness_json(&c->instruments));
+    json_object_set_new(root, "reference", side_json(&c->reference));
     json_object_set_new(root, "a", side_json(&c->a));
-    json_object_set_new(root, "b", side_json(&c->b));
-    json_object_set_new(root, "a_against_b", difference_json(&c->between));
+    if (c->pair) {
+        json_object_set_new(root, "b", side_json(&c->b));
+        json_object_set_new(root, "a_against_b", difference_json(&c->between));
+        json_object_set_new(root, "verdict", json_string(letters[c->verdict]));
+        json_object_set_new(root, "words", json_string(VERDICT_WORDS[c->verdict]));
+        json_object_set_new(root, "reason", json_text(c->reason));
+        json_object_set_new(root, "next", json_text(c->next));
+    }
     return json_print(root, err);
 }
 
 /* ---- the verb ------------------------------------------------------------------------------- */
 
-static int compare_all(compare *c, app_error *err) {
-    int rc = variant_parse(&c->reference.v, "cpu+exact", err);
-    if (rc == EXIT_OK) rc = variant_parse(&c->a.v, c->args->positional[0], err);
-    if (rc == EXIT_OK) rc = variant_parse(&c->b.v, c->args->positional[1], err);
-    if (rc == EXIT_OK) rc = model_locate(&c->model, c->args, false, err);
-    if (rc == EXIT_OK) rc = run_side(c, &c->reference, NULL, err);
-    if (rc == EXIT_OK) rc = run_side(c, &c->a, &c->reference.r.chosen, err);
-    if (rc == EXIT_OK) rc = run_side(c, &c->b, &c->reference.r.chosen, err);
-    if (rc != EXIT_OK) return rc;
-    double ea = c->a.v.weight_error, eb = c->b.v.weight_error;
-    difference_of(&c->a.d, &c->reference.r, &c->a.r, ea);
-    difference_of(&c->b.d, &c->reference.r, &c->b.r, eb);
-    difference_of(&c->between, &c->a.r, &c->b.r, ea > eb ? ea : eb);
-    judge(c);
+/* Hashing the files of a large model takes a while; only traces need it. */
+static int hash_model(compare *c, app_error *err) {
+    side_setup *s = &c->setup;
+    model_files files;
+    bool traces = option_given(c->args, "record");
+    for (int i = 0; i < c->args->n_positional; i++) traces |= tracefile_is(c->args->positional[i]);
+    if (!traces) return EXIT_OK;
+    int rc = model_files_hash(&files, &s->model, s->quiet, err);
+    memcpy(s->model_sha256, files.sha256, sizeof files.sha256);
+    model_files_free(&files);
+    return rc;
+}
+
+static int parse_sides(compare *c, app_error *err) {
+    side_setup *s = &c->setup;
+    const char *const *text = c->args->positional;
+    int rc = model_locate(&s->model, c->args, s->quiet, err);
+    if (rc == EXIT_OK) rc = hash_model(c, err);
+    if (rc == EXIT_OK) rc = side_parse(&c->reference, s, "cpu+exact", err);
+    if (rc == EXIT_OK) rc = side_parse(&c->a, s, text[0], err);
+    if (rc == EXIT_OK && c->pair) rc = side_parse(&c->b, s, text[1], err);
+    return rc;
+}
+
+/* An answer that is the reference's to the last bit needs no judging of its own. */
+static int hear(compare *c, side *s, app_error *err) {
+    const recording *a = &c->reference.r, *b = &s->r;
+    bool same = s != &c->reference && a->audio.n == b->audio.n && a->spoken.n == b->spoken.n &&
+                (!a->audio.n || !memcmp(a->audio.data, b->audio.data, a->audio.n)) &&
+                (!a->spoken.n || !memcmp(a->spoken.data, b->spoken.data, a->spoken.n));
+    if (!same) return witness_hear(&s->sound, &c->instruments, b, err);
+    s->sound = c->reference.sound;
     return EXIT_OK;
 }
 
-static void close_side(side *s) {
-    variant_close(&s->v);
-    recording_free(&s->r);
+static int measure(compare *c, app_error *err) {
+    side *sides[] = {&c->reference, &c->a, &c->b};
+    int n = c->pair ? 3 : 2, rc = EXIT_OK;
+    for (int i = 0; rc == EXIT_OK && i < n; i++) rc = side_run(sides[i], &c->setup, err);
+    if (rc == EXIT_OK)
+        rc = witness_open(&c->instruments, &c->setup.model, c->setup.common.channels - 1, err);
+    for (int i = 0; rc == EXIT_OK && i < n; i++) {
+        rc = hear(c, sides[i], err);
+        if (i) difference_of(&sides[i]->d, &c->reference.r, &sides[i]->r, sides[i]->v.weight_error);
+    }
+    if (rc != EXIT_OK || !c->pair) return rc;
+    difference_of(&c->between, &c->a.r, &c->b.r, fmax(c->a.v.weight_error, c->b.v.weight_error));
+    /* It takes a while, and decides only when the numbers do not. */
+    if (!wrong(&c->a) && !wrong(&c->b)) rc = witness_examine(&c->instruments, c->setup.quiet, err);
+    if (rc == EXIT_OK) judge(c);
+    return rc;
+}
+
+/* --record writes what the first side computed. */
+static int record(const compare *c, app_error *err) {
+    const char *path = option_text(c->args, "record");
+    if (!path) return EXIT_OK;
+    int rc =
+        tracefile_write(path, c->setup.input_path, &c->a.facts, &c->a.r, &c->setup.common, err);
+    if (rc == EXIT_OK && !c->setup.quiet)
+        fprintf(stderr, "moshi: %s: what %s computed\n", path, c->a.v.text);
+    return rc;
+}
+
+static int check_arguments(compare *c, app_error *err) {
+    const arguments *args = c->args;
+    const char *path = option_text(args, "record");
+    if (args->n_positional < 1 || (args->n_positional < 2 && !path))
+        return app_fail(err, EXIT_USAGE, "compare: what with what? moshi compare cpu q8_0");
+    c->pair = args->n_positional > 1;
+    return path ? model_check_output(args, path, NULL, err) : EXIT_OK;
 }
 
 static int run(const arguments *args, app_error *err) {
-    if (args->n_positional < 2)
-        return app_fail(err, EXIT_USAGE, "compare: what with what? moshi compare cpu q8_0");
-    if (!option_given(args, "input"))
-        return app_fail(err, EXIT_USAGE, "compare: --input is missing: a recording of speech");
-    compare c = {.args = args, .model = model_choose(option_text(args, "model"))};
-    int rc = compare_all(&c, err);
+    compare c = {.args = args};
+    side_setup *s = &c.setup;
+    int rc = check_arguments(&c, err);
+    if (rc != EXIT_OK) return rc;
+    s->model = model_choose(option_text(args, "model"));
+    s->input_path = option_text(args, "input");
+    s->hear_s = option_given(args, "hear") ? option_of(args, "hear")->real : DEFAULT_HEAR_S;
+    s->tail_s = option_given(args, "tail") ? option_of(args, "tail")->real : DEFAULT_TAIL_S;
+    s->frames =
+        option_given(args, "frames") ? (size_t)option_of(args, "frames")->integer : DEFAULT_FRAMES;
+    s->quiet = option_given(args, "quiet");
+    rc = parse_sides(&c, err);
+    if (rc == EXIT_OK) rc = measure(&c, err);
+    if (rc == EXIT_OK) rc = record(&c, err);
     if (rc == EXIT_OK && option_given(args, "json"))
         rc = print_json(&c, err);
     else if (rc == EXIT_OK)
         print_words(&c);
-    bool fine = c.verdict == VERDICT_C;
-    close_side(&c.reference);
-    close_side(&c.a);
-    close_side(&c.b);
-    model_choice_free(&c.model);
-    free(c.pcm);
+    bool fine = !c.pair || c.verdict == VERDICT_C;
+    side_free(&c.reference);
+    side_free(&c.a);
+    side_free(&c.b);
+    witness_close(&c.instruments);
+    side_setup_free(s);
     if (rc != EXIT_OK) return rc;
     return fine ? EXIT_OK : EXIT_FAILED;
 }
 
 static const option_spec SPECS[] = {
     MODEL_OPTION,
-    {.name = "input", .kind = OPTION_TEXT, .value = "FILE", .help = "the recording both listen to"},
+    {.name = "input",
+     .kind = OPTION_TEXT,
+     .value = "FILE",
+     .help = "the recording all listen to (default: two questions inside the program, 10.4 s)"},
+    {.name = "hear",
+     .kind = OPTION_REAL,
+     .value = "SECONDS",
+     .min = 0.2,
+     .max = 3600,
+     .help = "of it at most (default 30)"},
+    {.name = "tail",
+     .kind = OPTION_REAL,
+     .value = "SECONDS",
+     .min = 0,
+     .max = 600,
+     .help = "silence after it, in which they answer (default 3)"},
     {.name = "frames",
      .kind = OPTION_INTEGER,
      .value = "N",
      .min = 2,
      .max = 100000,
-     .help = "how much of it, in frames of 80 ms (default 50)"},
+     .help = "how much is compared number by number, in frames of 80 ms (default 50)"},
+    {.name = "record",
+     .kind = OPTION_TEXT,
+     .value = "FILE",
+     .help = "write what A computed, to be compared with other builds or machines; B may be "
+             "missing"},
     {.name = "json", .kind = OPTION_FLAG, .help = "the same facts for programs"},
     {.name = "quiet", .kind = OPTION_FLAG, .help = "no progress"},
 };
 
 const verb verb_compare = {
     .name = "compare",
-    .usage = "A B --input FILE [options]",
-    .summary = "which of two devices, formats, settings or models is wrong, and where",
-    .text = "A and B are words joined by '+': a device (cpu), a number format to convert the\n"
-            "model to (f32 f16 bf16 q8_0 q6_K q4_K q4_0), exact, delay=N (of the acoustic\n"
-            "codebooks), threads=N, or the path of another model. Both, and a reference (the\n"
-            "CPU in float32 on the unchanged model), first compute the same thing under\n"
-            "control: same codes, same tokens. The first operation, layer and step that differs\n"
-            "by more than the number formats explain is named. Then each is left alone.\n"
+    .usage = "A B [options]",
+    .summary = "which of two devices, formats, settings, builds or models is wrong, and where",
+    .text = "A and B are words joined by '+' or ',': a device (cpu), a number format to convert\n"
+            "the model to (f32 f16 bf16 q8_0 q6_K q4_K q4_0), exact, kv=f32|bf16|q8_0, delay=N\n"
+            "(of the acoustic codebooks), threads=N, or the path of another model; or a file that\n"
+            "--record has written. Both, and a reference (the CPU in float32 on the unchanged\n"
+            "model), first compute the same thing under control: same codes, same tokens. The\n"
+            "first operation, layer and step that differs by more than the number formats explain\n"
+            "is named. Then each is left alone, and what it says is judged as check does.\n"
             "\n"
-            "Verdict A: the first is wrong; B: both, in the same way; C: both are fine (exit\n"
-            "code 0; else 1); D: the second is wrong; or inconclusive, with what is missing.",
-    .example = "  moshi compare cpu q4_K --input question.wav\n"
-               "  moshi compare cpu delay=2 --input question.wav --json",
+            "Verdict A: the first is wrong; B: both, in the same way (code, configuration or the\n"
+            "model's files); C: both are fine; D: the second is wrong; inconclusive, with what is\n"
+            "missing. Exit code 0 for C, 1 for the others.",
+    .example = "  moshi compare cpu q4_K\n"
+               "  moshi compare cpu cpu,delay=2 --input question.wav --json\n"
+               "  moshi compare --record old.trace cpu; moshi compare old.trace cpu",
     VERB_OPTIONS(SPECS),
     .max_positional = 2,
     .run = run,

@@ -65,6 +65,8 @@ static int take_event(recording *r, const moshi_event *ev, bool keep, app_error 
     if (!keep) return EXIT_OK;
     if (ev->type == MOSHI_EVENT_AUDIO)
         return app_buffer_add(&r->audio, ev->pcm, ev->n * sizeof(float), err);
+    if (ev->type == MOSHI_EVENT_TOKENS)
+        return app_buffer_add(&r->spoken, ev->tokens + 1, (ev->n - 1) * sizeof *ev->tokens, err);
     if (ev->type != MOSHI_EVENT_WORD) return EXIT_OK;
     int rc = r->words.n ? app_buffer_add(&r->words, " ", 1, err) : EXIT_OK;
     return rc == EXIT_OK ? app_buffer_add(&r->words, ev->text, strlen(ev->text), err) : rc;
@@ -99,19 +101,27 @@ static int open_session(moshi_session **session, moshi_engine *engine, const cha
     return rc < 0 ? app_fail_library(err, rc, "") : EXIT_OK;
 }
 
-/* In small pieces, so that the bar moves and Ctrl-C is seen. */
-static int run_free(recording *r, moshi_engine *engine, const float *pcm, size_t samples,
+/* In small pieces, so that the bar moves and Ctrl-C is seen. The encoder's intermediates are large:
+ * they are kept of the first `frames` frames, of the others only what was heard and chosen. */
+static int run_free(recording *r, moshi_engine *engine, const sound *heard, size_t frames,
                     progress *bar, app_error *err) {
     catcher c = {.r = r};
     moshi_session *session = NULL;
+    bool all = true;
     int rc = open_session(&session, engine, "mimi.enc.* lm.text_token depth.*.token", &c, err);
-    for (size_t done = 0; rc == EXIT_OK && done < samples;) {
-        size_t n = samples - done < 4096 ? samples - done : 4096;
-        int taken = moshi_push_pcm(session, pcm + done, n);
+    for (size_t done = 0; rc == EXIT_OK && done < heard->n;) {
+        size_t n = heard->n - done < 4096 ? heard->n - done : 4096;
+        int taken = moshi_push_pcm(session, heard->pcm + done, n);
         if (taken < 0) rc = app_fail_library(err, taken, "");
         if (rc == EXIT_OK) rc = drain(r, engine, session, true, &c, err);
         done += taken > 0 ? (size_t)taken : 0;
-        progress_draw(bar, 0.5 * (double)done / (double)samples, "listening and answering");
+        const track *codes = recording_find(r, "mimi.enc.codes");
+        if (all && codes && codes->rows >= frames) {
+            static const char small[] = "mimi.enc.codes lm.text_token depth.*.token";
+            all = false;
+            if (moshi_engine_trace(engine, small, on_tap, &c) < 0) rc = app_no_memory(err);
+        }
+        progress_draw(bar, 0.5 * (double)done / (double)heard->n, "listening and answering");
     }
     if (rc == EXIT_OK && moshi_push_end(session) < 0) rc = app_fail(err, EXIT_INTERNAL, "no end");
     if (rc == EXIT_OK) rc = drain(r, engine, session, true, &c, err);
@@ -120,8 +130,9 @@ static int run_free(recording *r, moshi_engine *engine, const float *pcm, size_t
     return rc;
 }
 
-static int run_forced(recording *r, moshi_engine *engine, const plan *p, progress *bar,
-                      app_error *err) {
+static int run_forced(recording *r, moshi_engine *engine, const plan *p, int64_t most,
+                      progress *bar, app_error *err) {
+    int64_t steps = p->steps < most ? p->steps : most;
     catcher c = {.r = r};
     moshi_session *session = NULL;
     double begin = app_now_s();
@@ -130,17 +141,21 @@ static int run_forced(recording *r, moshi_engine *engine, const plan *p, progres
         "lm.in_tokens lm.embed lm.layer.* lm.out_norm lm.text_logits lm.extra_head.* depth.*.in "
         "depth.*.layer.* depth.*.hidden depth.*.logits lm.out_tokens mimi.dec.*",
         &c, err);
-    for (int64_t s = 0; rc == EXIT_OK && s < p->steps; s++) {
+    for (int64_t s = 0; rc == EXIT_OK && s < steps; s++) {
         int pushed = moshi_push_codes(session, p->user ? p->codes + s * p->user : NULL,
                                       p->force + s * p->channels, 1);
         if (pushed != 1) rc = app_fail_library(err, pushed < 0 ? pushed : MOSHI_EINTERNAL, "");
         if (rc == EXIT_OK) rc = drain(r, engine, session, false, &c, err);
-        progress_draw(bar, 0.5 + 0.5 * (double)s / (double)p->steps, "computing under control");
+        progress_draw(bar, 0.5 + 0.5 * (double)s / (double)steps, "computing under control");
     }
     moshi_engine_trace(engine, NULL, NULL, NULL);
     moshi_session_close(session);
     r->forced_s = app_now_s() - begin;
     return rc;
+}
+
+bool plan_fits(const plan *a, const plan *b) {
+    return a->user == b->user && a->channels == b->channels;
 }
 
 /* What the free run heard and chose, step by step. The first frame is stepped twice with the same
@@ -174,24 +189,31 @@ static int plan_from_run(recording *r, const moshi_engine_info *info, app_error 
     return EXIT_OK;
 }
 
-int recording_make(recording *r, moshi_engine *engine, const float *pcm, size_t samples,
+int recording_make(recording *r, moshi_engine *engine, const sound *heard, size_t frames,
                    const plan *common, progress *bar, app_error *err) {
     moshi_engine_info info;
     double begin = app_now_s();
     *r = (recording){0};
     moshi_engine_get_info(engine, &info);
     r->rate_hz = info.sample_rate_hz;
-    int rc = run_free(r, engine, pcm, samples, bar, err);
+    int rc = run_free(r, engine, heard, frames, bar, err);
     if (rc == EXIT_OK) rc = plan_from_run(r, &info, err);
-    if (rc == EXIT_OK && common &&
-        (common->user != r->chosen.user || common->channels != r->chosen.channels))
+    if (rc == EXIT_OK && common && !plan_fits(common, &r->chosen))
         return app_fail(err, EXIT_USAGE,
                         "the models cannot be compared: wanted %d user codebooks and %d of its "
                         "own, found %d and %d",
                         common->user, common->channels - 1, r->chosen.user, r->chosen.channels - 1);
-    if (rc == EXIT_OK) rc = run_forced(r, engine, common ? common : &r->chosen, bar, err);
+    /* The first frame is stepped twice. */
+    if (rc == EXIT_OK)
+        rc = run_forced(r, engine, common ? common : &r->chosen, (int64_t)frames + 1, bar, err);
     r->seconds = app_now_s() - begin;
     return rc;
+}
+
+void plan_free(plan *p) {
+    free(p->codes);
+    free(p->force);
+    *p = (plan){0};
 }
 
 void recording_free(recording *r) {
@@ -201,8 +223,8 @@ void recording_free(recording *r) {
     }
     free(r->tracks);
     app_buffer_free(&r->audio);
+    app_buffer_free(&r->spoken);
     app_buffer_free(&r->words);
-    free(r->chosen.codes);
-    free(r->chosen.force);
+    plan_free(&r->chosen);
     *r = (recording){0};
 }

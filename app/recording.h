@@ -11,6 +11,7 @@
 
 #include "app.h"
 #include "progress.h"
+#include "sound.h"
 
 /* All rows of one intermediate. */
 typedef struct track {
@@ -34,17 +35,22 @@ typedef struct recording {
     size_t n, cursor;
     app_buffer audio; /* float samples of the free run's answer */
     int rate_hz;
-    app_buffer words; /* of the free run, separated by blanks */
-    plan chosen;      /* what the free run heard and chose */
-    double seconds;   /* both runs */
-    double forced_s;  /* of the forced run alone */
+    app_buffer spoken; /* int32 [frames, channels - 1]: what `audio` was decoded from */
+    app_buffer words;  /* of the free run, separated by blanks */
+    plan chosen;       /* what the free run heard and chose */
+    double seconds;    /* both runs */
+    double forced_s;   /* of the forced run alone */
 } recording;
 
-/* Run `engine` on `pcm` (at the engine's rate) for at most `frames` frames, then through `common`,
- * or, when NULL, through what the free run itself chose. */
-int recording_make(recording *r, moshi_engine *engine, const float *pcm, size_t samples,
+/* Run `engine` on `heard` (at the engine's rate), keeping the intermediates of the first `frames`
+ * frames, then as many frames of `common`, or, when NULL, of what the free run itself chose. */
+int recording_make(recording *r, moshi_engine *engine, const sound *heard, size_t frames,
                    const plan *common, progress *bar, app_error *err);
 void recording_free(recording *r);
+
+/* Are these for models with the same channels? */
+bool plan_fits(const plan *a, const plan *b);
+void plan_free(plan *p);
 
 const track *recording_find(const recording *r, const char *name);
 

@@ -19,8 +19,8 @@ static int read_samples(int rate_hz, sound *to, app_error *err) {
     return rc;
 }
 
-int stimulus_load(stimulus *out, const char *path, int rate_hz, size_t frame, double tail_s,
-                  app_error *err) {
+int stimulus_load(stimulus *out, const char *path, int rate_hz, size_t frame, double most_s,
+                  double tail_s, app_error *err) {
     memset(out, 0, sizeof *out);
     sound tail = {0};
     out->source = strdup(path ? path : "two questions inside the program");
@@ -28,6 +28,8 @@ int stimulus_load(stimulus *out, const char *path, int rate_hz, size_t frame, do
     if (rc == EXIT_OK)
         rc = path ? sound_load(&out->sound, path, rate_hz, err)
                   : read_samples(rate_hz, &out->sound, err);
+    if (rc == EXIT_OK && (double)out->sound.n > most_s * rate_hz)
+        out->sound.n = (size_t)(most_s * rate_hz);
     if (rc == EXIT_OK) {
         size_t fill = (frame - out->sound.n % frame) % frame;
         out->recorded = out->sound.n + fill;

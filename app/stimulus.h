@@ -11,11 +11,11 @@ typedef struct stimulus {
     char sha256[SHA_HEX]; /* of all samples, as the model gets them */
 } stimulus;
 
-/* At `rate_hz`, filled up to whole frames of `frame` samples, then `tail_s` seconds of silence, in
- * which the model answers. It is silence as sound: the codec encodes it like everything else.
- * `path` NULL: two questions with silence between them, 10.4 s. */
-int stimulus_load(stimulus *out, const char *path, int rate_hz, size_t frame, double tail_s,
-                  app_error *err);
+/* At `rate_hz`, at most `most_s` seconds, filled up to whole frames of `frame` samples, then
+ * `tail_s` seconds of silence, in which the model answers and which it encodes like everything
+ * else. `path` NULL: two questions with silence between them, 10.4 s. */
+int stimulus_load(stimulus *out, const char *path, int rate_hz, size_t frame, double most_s,
+                  double tail_s, app_error *err);
 void stimulus_free(stimulus *s);
 
 #endif

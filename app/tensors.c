@@ -230,6 +230,26 @@ const tensor_entry *tensors_in_find(const tensors_in *in, const char *name) {
     return NULL;
 }
 
+size_t tensors_in_count(const tensors_in *in) {
+    return in->n;
+}
+
+const tensor_entry *tensors_in_at(const tensors_in *in, size_t index) {
+    return &in->entries[index];
+}
+
+int tensors_in_read(const tensors_in *in, const tensor_entry *entry, app_buffer *out,
+                    app_error *err) {
+    char *more = realloc(out->data, out->n + (size_t)entry->bytes + 1);
+    if (!more) return app_no_memory(err);
+    out->data = more;
+    out->capacity = out->n + (size_t)entry->bytes + 1;
+    int rc = read_at(in, entry->begin, out->data + out->n, (size_t)entry->bytes, err);
+    if (rc == EXIT_OK) out->n += (size_t)entry->bytes;
+    out->data[out->n] = 0;
+    return rc;
+}
+
 const char *tensors_in_path(const tensors_in *in) {
     return in->path;
 }

@@ -27,6 +27,12 @@ const tensor_entry *tensors_in_find(const tensors_in *in, const char *name);
  * -1 takes any and is filled in. Messages name file, array, wanted and found. */
 int tensors_in_read_i32(const tensors_in *in, const char *name, int ndim, int64_t *shape,
                         int32_t **data, app_error *err);
+size_t tensors_in_count(const tensors_in *in);
+/* In the order of the header. */
+const tensor_entry *tensors_in_at(const tensors_in *in, size_t index);
+/* Add the bytes of an array. */
+int tensors_in_read(const tensors_in *in, const tensor_entry *entry, app_buffer *out,
+                    app_error *err);
 const char *tensors_in_path(const tensors_in *in);
 void tensors_in_close(tensors_in *in);
 

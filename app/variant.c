@@ -42,6 +42,23 @@ static int parse_number(const char *word, const char *value, int most, int *out,
     return EXIT_OK;
 }
 
+/* The numbers of the key/value cache have an error of their own, about that of the weights' format
+ * of that name. */
+static int parse_kv(variant *v, const char *word, const char *value, app_error *err) {
+    static const struct {
+        const char *name;
+        moshi_kv kv;
+    } known[] = {{"f32", MOSHI_KV_F32}, {"bf16", MOSHI_KV_BF16}, {"q8_0", MOSHI_KV_Q8_0}};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcasecmp(known[i].name, value) != 0) continue;
+        v->kv = known[i].kv;
+        v->kv_error = find_format(value)->error;
+        return EXIT_OK;
+    }
+    return app_fail(err, EXIT_USAGE, "'%s': wanted kv=f32, kv=bf16 or kv=q8_0, found '%s'", word,
+                    value);
+}
+
 static int parse_word(variant *v, const char *word, app_error *err) {
     const char *value = strchr(word, '=');
     const struct format *format = find_format(word);
@@ -53,15 +70,15 @@ static int parse_word(variant *v, const char *word, app_error *err) {
         v->exact = true;
     } else if (value && !strncmp(word, "delay=", 6)) {
         return parse_number(word, value + 1, 64, &v->delay, err);
+    } else if (value && !strncmp(word, "kv=", 3)) {
+        return parse_kv(v, word, value + 1, err);
     } else if (value && !strncmp(word, "threads=", 8)) {
         return parse_number(word, value + 1, 256, &v->threads, err);
     } else if (access(word, F_OK) == 0) {
         v->path = word;
     } else if (value || strchr(word, '/') || strchr(word, '.')) {
         return app_fail(err, EXIT_USAGE,
-                        "'%s': no such file, and none of: a device, f32 f16 bf16 q8_0 q6_K q4_K "
-                        "q4_0, exact, delay=N, threads=N",
-                        word);
+                        "'%s': no such file, and none of: a device, " VARIANT_WORDS, word);
     } else {
         v->device = word; /* whether there is one of that name, the library knows */
     }
@@ -70,7 +87,7 @@ static int parse_word(variant *v, const char *word, app_error *err) {
 
 int variant_parse(variant *v, const char *text, app_error *err) {
     *v = (variant){.text = text, .delay = -1};
-    if (access(text, F_OK) == 0) { /* a name may contain '+' */
+    if (access(text, F_OK) == 0) { /* a name may contain '+' or ',' */
         v->path = text;
         return EXIT_OK;
     }
@@ -78,7 +95,7 @@ int variant_parse(variant *v, const char *text, app_error *err) {
     if (!v->words) return app_no_memory(err);
     int rc = EXIT_OK;
     for (char *word = v->words, *next; rc == EXIT_OK && word; word = next) {
-        next = strchr(word, '+');
+        next = strpbrk(word, "+,");
         if (next) *next++ = 0;
         rc = *word ? parse_word(v, word, err)
                    : app_fail(err, EXIT_USAGE, "'%s': an empty word; wanted WORD+WORD", text);
@@ -186,16 +203,19 @@ static int on_convert(void *user, uint64_t done, uint64_t total) {
     return app_interrupted();
 }
 
-static int convert(const variant *v, char path[PATH_MAX], app_error *err) {
+static int convert(const variant *v, model_choice *model, char path[PATH_MAX], app_error *err) {
     char out[PATH_MAX];
     moshi_error why = {0};
     progress bar;
     int rc = join(out, v->directory, "converted.gguf", err);
     if (rc != EXIT_OK) return rc;
     progress_start(&bar, false);
-    rc = moshi_convert(
-        path, out, &(moshi_convert_options){.type = v->type, .progress = on_convert, .user = &bar},
-        &why);
+    rc = moshi_convert(path, out,
+                       &(moshi_convert_options){.type = v->type,
+                                                .finder = {hub_look_up, &model->lookup},
+                                                .progress = on_convert,
+                                                .user = &bar},
+                       &why);
     progress_clear(&bar);
     if (rc < 0) return app_fail_library(err, rc, why.text);
     snprintf(path, PATH_MAX, "%s", out);
@@ -250,7 +270,7 @@ static int on_load(void *user, uint64_t done, uint64_t total) {
     return app_interrupted();
 }
 
-int variant_open(variant *v, const model_choice *model, moshi_engine **out, app_error *err) {
+int variant_open(variant *v, model_choice *model, moshi_engine **out, app_error *err) {
     const char *path = v->path ? v->path : model->path;
     char made[PATH_MAX];
     moshi_error why = {0};
@@ -259,19 +279,22 @@ int variant_open(variant *v, const model_choice *model, moshi_engine **out, app_
         int rc = make_directory(v, err);
         if (rc == EXIT_OK) rc = fill_directory(v, path, model, made, err);
         if (rc == EXIT_OK && v->delay >= 0) rc = set_delays(v, err);
-        if (rc == EXIT_OK && v->type) rc = convert(v, made, err);
+        if (rc == EXIT_OK && v->type) rc = convert(v, model, made, err);
         if (rc != EXIT_OK) return rc;
         path = made;
     }
     v->weight_error = format_error(v, path, model);
+    if (v->kv_error > v->weight_error) v->weight_error = v->kv_error;
     crash_note_device(v->device ? v->device : "cpu", "");
     crash_note_model(v->text);
     progress_start(&bar, false);
     moshi_engine_options options = {.model = path,
                                     .blobs = path ? NULL : model->blobs,
                                     .n_blobs = path ? 0 : model->n_blobs,
+                                    .finder = {hub_look_up, &model->lookup},
                                     .device = v->device,
                                     .threads = v->threads,
+                                    .kv = v->kv,
                                     .flags = v->exact ? MOSHI_EXACT : 0,
                                     .breadcrumb = crash_breadcrumb(),
                                     .progress = on_load,
@@ -280,6 +303,8 @@ int variant_open(variant *v, const model_choice *model, moshi_engine **out, app_
     progress_clear(&bar);
     if (rc >= 0) return EXIT_OK;
     app_error inner;
+    bool word = rc == MOSHI_EDEVICE && v->device;
     rc = app_fail_library(&inner, rc, why.text);
-    return app_fail(err, rc, "%s: %s", v->text, inner.text);
+    return app_fail(err, rc, "%s: %s%s", v->text, inner.text,
+                    word ? "; a word that is no device is one of: " VARIANT_WORDS : "");
 }

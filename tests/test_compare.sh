@@ -1,9 +1,14 @@
 #!/bin/sh
-# test_compare.sh PROGRAM - compare finds what was changed and nothing else.
+# test_compare.sh PROGRAM - compare finds what was changed and nothing else, tells a fault of one
+# side from one of the files both share, and takes what an earlier run has recorded.
 set -u
 
 program=$1
-here=$(dirname "$0")
+case $program in
+/*) ;;
+*) program=$PWD/$program ;;
+esac
+here=$(cd "$(dirname "$0")" && pwd)
 input=$here/../samples/00_what_is_three_plus_seven_user.wav
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
@@ -18,6 +23,7 @@ expect() {
     shift 3
     "$@" >"$work/out" 2>"$work/err"
     found=$?
+    case_name=$name
     if [ "$found" = "$code" ] && cat "$work/out" "$work/err" | grep -q -- "$pattern"; then
         passed=$((passed + 1))
     else
@@ -27,18 +33,32 @@ expect() {
     fi
 }
 
-compare() {
-    "$program" compare "$@" --input "$input" --frames 12
+# prints PATTERN...: so does what the last command printed
+prints() {
+    for pattern in "$@"; do
+        if grep -q -e "$pattern" "$work/out"; then
+            passed=$((passed + 1))
+        else
+            failed=$((failed + 1))
+            echo "FAIL $case_name: does not print '$pattern'"
+            tail -n 4 "$work/out"
+        fi
+    done
 }
 
-expect 'a device with itself' 0 '^verdict  C: both are fine' compare cpu cpu+threads=1
-expect 'coarse formats are no faults' 0 '^verdict  C' compare q8_0 q4_0
+# The answer to three seconds of sound is long enough to be judged.
+compare() {
+    "$program" compare "$@" --input "$input" --tail 1.5 --frames 12
+}
+
+expect 'coarse formats are no faults' 0 '^verdict  C: both are fine' \
+    compare cpu,q8_0,kv=q8_0 q4_0+kv=bf16
 expect 'delays, second' 1 '^verdict  D: the second one is wrong' compare cpu delay=2
 
 # A device that is wrong on purpose is found, and the operation that is wrong is named.
 faulty=$(dirname "$program")/tests/moshi-faulty
 wrong() {
-    expect "faulty:$1" 1 "first: $2" "$faulty" compare cpu "faulty:$1" --input "$input" --frames 4
+    expect "faulty:$1" 1 "first: $2" "$faulty" compare cpu "faulty:$1" --input "$input" --tail 0 --frames 4
 }
 wrong elu 'ELU of a residual block'
 wrong gelu 'activation of the feed-forward part'
@@ -46,14 +66,68 @@ wrong trim 'upsampling convolution'
 wrong softmax 'attention (scores, softmax, values)'
 wrong block 'matrix in_proj'
 wrong nan 'convolution'
-expect 'faulty first' 1 '^verdict  A' "$faulty" compare faulty:elu cpu --input "$input" --frames 4
-expect 'faulty twice' 1 '^verdict  B' "$faulty" compare faulty:elu faulty:elu --input "$input" --frames 4
+expect 'faulty first' 1 '^verdict  A' "$faulty" compare faulty:elu cpu --input "$input" --tail 0 --frames 4
+expect 'faulty twice' 1 '^verdict  B' "$faulty" compare faulty:elu faulty:elu --input "$input" --tail 0 --frames 4
+
+# A device that ends its process or cannot be opened costs exit code 4, not the program.
+for kind in abort corrupt; do
+    expect "faulty:$kind" 4 "device 'faulty:$kind' does not work: ended by SIG.* at: " \
+        "$faulty" compare cpu "faulty:$kind" --input "$input" --tail 0 --frames 4
+done
+expect 'faulty:no-memory' 5 'no-memory: .*out of memory' \
+    "$faulty" compare cpu faulty:no-memory --input "$input" --tail 0 --frames 4
+
+# ---- both wrong in the same way: every number agrees, and it is no speech ------------------------
+# model NAME: a copy of the demo model, to be damaged
+model() {
+    mkdir "$work/$1" && ln -s "$here"/../models/demo/* "$work/$1/" && rm "$work/$1/$2"
+}
+# swap_halves FILE TENSOR: the safetensors file with the halves of that tensor exchanged
+swap_halves() {
+    length=$(od -An -t u8 -N 8 "$1" | tr -d ' ')
+    place=$(head -c $((length + 8)) "$1" | tail -c "$length" |
+        sed 's/.*"'"$2"'": *{[^}]*"data_offsets": *\[\([0-9]*\), *\([0-9]*\)\].*/\1 \2/')
+    begin=$((length + 8 + ${place% *})) half=$(((${place#* } - ${place% *}) / 2))
+    head -c "$begin" "$1"
+    tail -c +$((begin + half + 1)) "$1" | head -c "$half"
+    tail -c +$((begin + 1)) "$1" | head -c "$half"
+    tail -c +$((begin + 2 * half + 1)) "$1"
+}
+model late config.json
+sed '/"delays"/,/\]/s/1/2/' "$here/../models/demo/config.json" >"$work/late/config.json"
+expect 'delays of another model' 1 '^verdict  B: .*' compare cpu cpu+threads=1 -m "$work/late"
+prints '^reason .*acoustic codebooks one frame early' '^next .*are 2 and should probably be 1; to prove it:'
+expect 'and the proof' 1 '^verdict  A: ' compare cpu cpu,delay=1 -m "$work/late"
+prints '^reason   cpu computes what the model.s files say, and that is no speech' 'delay=1 .* speaks$'
+# Codebook entries in another order: codec and language model no longer speak of the same sounds.
+model mixed tokenizer-mimi-demo.safetensors
+swap_halves "$here/../models/demo/tokenizer-mimi-demo.safetensors" \
+    'quantizer[.]rvq_first[.]vq[.]layers[.]0[.]_codebook[.]embedding_sum' \
+    >"$work/mixed/tokenizer-mimi-demo.safetensors"
+expect 'a damaged codec' 1 '^verdict  B: ' compare cpu q8_0 -m "$work/mixed"
+expect 'too short to be judged' 1 '^verdict  inconclusive' \
+    "$program" compare cpu cpu --hear 0.5 --tail 0 --frames 4
+prints 'cannot be told of cpu: ' '^next .*--hear'
+
+# ---- what another build computed ------------------------------------------------------------------
+trace=$work/old.trace
+expect 'recorded' 0 'A  q8_0 on cpu' compare q8_0 --record "$trace"
+expect 'a trace and its like' 0 '^verdict  C' compare "$trace" cpu
+prints '^A .*old.trace, recorded by moshi 0.1.0.*: q8_0 on cpu'
+expect 'another input' 2 'was recorded with another input' \
+    "$program" compare "$trace" cpu --input "$input"
+expect 'another model' 2 'was recorded with another model' compare "$trace" cpu -m "$work/late"
+expect 'wrong, and recorded' 0 'differs from the reference' compare cpu+delay=2 --record "$work/wrong.trace"
+expect 'two traces' 1 '^verdict  D' compare "$trace" "$work/wrong.trace"
+head -c 200000 "$trace" >"$work/cut.trace"
+expect 'cut off' 2 'is it cut off' compare "$work/cut.trace" cpu
+expect 'over a file of the model' 2 'config.json' compare cpu --record "$work/late/config.json" -m "$work/late"
 
 expect 'json' 1 '"verdict": "D"' compare cpu delay=3 --json
 expect 'no such word' 2 "'no/such': no such file" compare cpu no/such
-expect 'no such device' 4 'tpu' compare cpu tpu
+expect 'no such device' 4 'tpu.*kv=f32|bf16|q8_0' compare cpu tpu
+expect 'no such numbers' 2 "wanted kv=f32, kv=bf16 or kv=q8_0, found 'f16'" compare cpu kv=f16
 expect 'nothing to compare with' 2 'what with what' "$program" compare cpu
-expect 'no input' 2 'input is missing' "$program" compare cpu cpu
 expect 'temporary files are gone' 0 '^0$' sh -c "find '$work' -name 'moshi-compare*' | wc -l"
 
 echo "test_compare: $passed passed, $failed failed, 0 skipped"
