@@ -36,6 +36,15 @@ static int print_report(model_report *r, bool json, app_error *err) {
     return rc == EXIT_OK ? verdict(r, err) : rc;
 }
 
+/* Nothing could be read, as *err tells; machines are told so, too. */
+static int unreadable(const model_choice *choice, const arguments *args, app_error *err) {
+    app_error broken;
+    if (err->exit_code != EXIT_MODEL || !option_given(args, "json")) return err->exit_code;
+    int rc = report_print_unreadable(choice->name, err->text, &broken);
+    if (rc != EXIT_OK) *err = broken;
+    return err->exit_code;
+}
+
 static int inspect(model_choice *choice, const arguments *args, app_error *err) {
     moshi_model_info *info;
     moshi_error why = {0};
@@ -51,7 +60,10 @@ static int inspect(model_choice *choice, const arguments *args, app_error *err) 
     if (option_given(args, "quick")) options.flags |= MOSHI_INSPECT_QUICK;
     int rc = moshi_inspect(&info, &options, &why);
     progress_clear(&bar);
-    if (rc < 0) return model_fail(choice, err, rc, why.text);
+    if (rc < 0) {
+        model_fail(choice, err, rc, why.text);
+        return unreadable(choice, args, err);
+    }
     model_report r = {.info = info,
                       .name = choice->name,
                       .quick = option_given(args, "quick"),
@@ -70,7 +82,7 @@ static int run(const arguments *args, app_error *err) {
                         args->positional[0], path);
     model_choice choice = model_choose(path ? path : args->positional[0]);
     int rc = model_locate(&choice, args, false, err);
-    if (rc == EXIT_OK) rc = inspect(&choice, args, err);
+    rc = rc == EXIT_OK ? inspect(&choice, args, err) : unreadable(&choice, args, err);
     model_choice_free(&choice);
     return rc;
 }

@@ -131,8 +131,9 @@ static void print_parts(const moshi_model_info *info) {
     char size[32];
     for (size_t i = 0; i < info->n_parts; i++) {
         const moshi_part_info *p = &info->parts[i];
-        printf("%-15s %-21s %10.2f M parameters, %4zu tensors, %s\n", i ? "" : "parts", p->name,
-               (double)p->parameters / 1e6, p->tensors, app_size_text(size, p->bytes));
+        printf("%-15s %-21s %10.2f M parameters, %4zu tensor%s %s\n", i ? "" : "parts", p->name,
+               (double)p->parameters / 1e6, p->tensors, p->tensors == 1 ? ", " : "s,",
+               app_size_text(size, p->bytes));
     }
 }
 
@@ -146,7 +147,7 @@ static void print_findings(const model_report *r) {
     }
     printf("health          %zu finding%s\n", info->n_findings, info->n_findings == 1 ? "" : "s");
     for (size_t i = 0; i < info->n_findings && i < FINDINGS_SHOWN; i++)
-        printf("  %-10s    %s\n", info->findings[i].kind, info->findings[i].text);
+        printf("  %-11s   %s\n", info->findings[i].kind, info->findings[i].text);
     if (info->n_findings > FINDINGS_SHOWN)
         printf("  and %zu more (--json has all of them)\n", info->n_findings - FINDINGS_SHOWN);
 }
@@ -289,4 +290,10 @@ int report_print_json(const model_report *r, app_error *err) {
     if (root && info->codec.frame_samples > 0)
         json_object_set_new(root, "codec", codec_json(&info->codec));
     return json_print(root, err);
+}
+
+int report_print_unreadable(const char *name, const char *reason, app_error *err) {
+    return json_print(json_pack("{s:o, s:b, s:o, s:o}", "model", json_text(name), "runs", 0,
+                                "reason", json_text(reason), "findings", json_array()),
+                      err);
 }

@@ -22,6 +22,8 @@ typedef struct model_report {
 void report_recognise(model_report *r);
 void report_print(const model_report *r);
 int report_print_json(const model_report *r, app_error *err);
+/* As JSON, of a model that could not be read at all. */
+int report_print_unreadable(const char *name, const char *reason, app_error *err);
 /* Why it does not run, and what to do about it: "looks like ..., moshi pull ... brings it". */
 void report_reason(const model_report *r, char *out, size_t cap);
 

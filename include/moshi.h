@@ -417,10 +417,10 @@ typedef struct moshi_part_info {
 
 /* Something that is wrong with a model. */
 typedef struct moshi_finding {
-    int fatal; /* 1: an engine refuses the model; 0: it would run, and hardly sound right */
-    const char
-        *kind; /* "incomplete", "mismatch", "missing", "unfit", "damaged", "odd", "surplus" */
-    const char *file;   /* NULL when it is about no single one */
+    int fatal;        /* 1: an engine refuses the model; 0: it would run, and hardly sound right */
+    const char *kind; /* "unsupported", "incomplete", "mismatch", "damaged", "missing", "unfit",
+                         "surplus", "odd" */
+    const char *file; /* NULL when it is about no single one */
     const char *tensor; /* likewise */
     const char *text;   /* in words */
 } moshi_finding;

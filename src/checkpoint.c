@@ -192,12 +192,11 @@ static int refuse_foreign(const mo_file *file, moshi_error *err) {
                        file->name, file->size);
     if (file->size > 8 && all_zero(file->data + 4, 4) && file->data[8] == '{') return 0;
     if (begins(file, "GGUF", 4)) return 0;
-    char is[MO_FOREIGN_BYTES];
-    mo_foreign(file->data, file->size, is);
-    if (is[0])
-        return mo_fail(err, MOSHI_EMODEL, "%s: this is %s; wanted safetensors or GGUF", file->name,
-                       is);
-    return 0;
+    bool json = file->data[0] == '{';
+    return mo_foreign_refuse(file,
+                             json ? "safetensors or GGUF, or the directory of a config.json"
+                                  : "safetensors or GGUF",
+                             err);
 }
 
 int mo_checkpoint_open(mo_checkpoint *out, mo_file *file, moshi_error *err) {

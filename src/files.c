@@ -48,6 +48,29 @@ typedef struct wanted {
     const char *usual; /* the name to try first when it has none */
 } wanted;
 
+static bool is_shard(const char *name) {
+    return mo_glob("*-of-0*.*", name);
+}
+
+/* The file could not be opened, as o->err tells. When it is not there, say what is. */
+static int hint(opening *o, const wanted *w, const char *name, int rc) {
+    const moshi_error absent = *o->err;
+    if (rc == MOSHI_ENOMEM || mo_source_has(&o->source, name, o->err) != 0) {
+        *o->err = absent;
+        return rc;
+    }
+    int looked = look_around(o);
+    if (looked == MOSHI_ENOMEM) return looked;
+    const char *found = looked == 0 ? o->roles.names[w->role] : NULL;
+    const char *other = looked == 0 && !found && w->role == MO_ROLE_LM ? o->roles.other : "";
+    if (found && is_shard(found))
+        return mo_fail(o->err, rc,
+                       "%s; '%s' there is one of several parts of it: they have to be joined first",
+                       absent.text, found);
+    if (found) return mo_fail(o->err, rc, "%s; '%s' there looks like it", absent.text, found);
+    return mo_fail(o->err, rc, "%s%s%s", absent.text, *other ? "; " : "", other);
+}
+
 /* Open it under the name that config.json gives, else under its usual name, else whatever file
  * there turns out to play the role. Without config.json no name counts. */
 static int open_role(opening *o, const wanted *w, mo_file *out) {
@@ -55,7 +78,8 @@ static int open_role(opening *o, const wanted *w, mo_file *out) {
     char why[160] = "told by its content";
     if (name[0]) {
         snprintf(why, sizeof why, "%s in config.json", w->key);
-        return mo_source_open(&o->source, name, role, why, out, o->err);
+        int rc = mo_source_open(&o->source, name, role, why, out, o->err);
+        return rc < 0 ? hint(o, w, name, rc) : rc;
     }
     int usual = o->configured ? mo_source_has(&o->source, w->usual, o->err) : 0;
     if (usual < 0) return usual;
@@ -67,7 +91,8 @@ static int open_role(opening *o, const wanted *w, mo_file *out) {
         return mo_fail(o->err, MOSHI_EMODEL, "%s", o->roles.why[w->role].text);
     snprintf(why, sizeof why, "the usual name%s%s", w->key ? ", as config.json has no " : "",
              w->key ? w->key : "");
-    return mo_source_open(&o->source, w->usual, role, why, out, o->err);
+    rc = mo_source_open(&o->source, w->usual, role, why, out, o->err);
+    return rc < 0 ? hint(o, w, w->usual, rc) : rc;
 }
 
 static int open_checkpoint(opening *o, const wanted *w, mo_checkpoint *out) {
@@ -133,6 +158,10 @@ static int open_text(opening *o) {
     mo_file *file = &o->out->tokenizer;
     int rc = open_role(o, &w, file);
     if (rc == 0) rc = mo_text_parse(&o->out->text, file->data, file->size, file->name, o->err);
+    if (rc < 0 && rc != MOSHI_ENOMEM && file->data) {
+        moshi_error other;
+        if (mo_foreign_refuse(file, "a SentencePiece model", &other) < 0) *o->err = other;
+    }
     o->out->has_text = rc == 0;
     return rc;
 }
@@ -355,7 +384,8 @@ static int open_named_alone(opening *o) {
     if (mo_role_is_lm(ck)) return open_parts(o, true);
     bool mimi = mo_role_is_mimi(ck);
     if (!mimi) {
-        const char *guess = mo_checkpoint_guess(ck);
+        char guess[MO_FOREIGN_BYTES];
+        mo_foreign_checkpoint(ck, guess);
         return mo_fail(o->err, MOSHI_EMODEL,
                        "%s: wanted the weights of a language model or of a Mimi codec, found "
                        "tensors of neither (the first is '%.100s')%s%s",
@@ -380,6 +410,12 @@ static int open_found(opening *o) {
     return carries_config(&o->out->lm_file) ? open_carried(o) : open_parts(o, true);
 }
 
+static bool is_object(const mo_file *file) {
+    size_t i = 0;
+    while (i < file->size && strchr(" \t\r\n", file->data[i]) && file->data[i]) i++;
+    return i < file->size && file->data[i] == '{';
+}
+
 static int open_from(opening *o) {
     mo_file *config = &o->out->config;
     mo_config_kind kind;
@@ -391,6 +427,8 @@ static int open_from(opening *o) {
                             config, o->err);
     if (rc < 0) return rc;
     const char *text = (const char *)config->data;
+    if (!is_object(config) && mo_foreign_refuse(config, "a JSON object", o->err) < 0)
+        return MOSHI_EMODEL;
     rc = mo_config_kind_of(&kind, text, config->size);
     if (rc < 0) return mo_fail(o->err, rc, "%s: out of memory", config->name);
     if (kind == MO_CONFIG_MIMI) return open_codec_only(o, config);

@@ -1,5 +1,6 @@
 /* inspect.c - what is this model, would it run, and what is wrong with it. */
 #include "dry.h"
+#include "foreign.h"
 #include "health.h"
 #include "model.h"
 #include "parts.h"
@@ -10,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXT_BYTES = 256, NOT_NEEDED = MO_PART_COUNT, ALL_PARTS, LM = 0, MIMI = 1 };
+enum { TEXT_BYTES = 256, NOT_NEEDED = MO_PART_COUNT, ALL_PARTS, LM = 0, MIMI = 1, LOOK_BACK = 512 };
 
 /* What moshi_model_info points into. The info comes first: the caller holds its address. */
 typedef struct inspection {
@@ -70,15 +71,23 @@ static int add_finding(inspection *in, bool fatal, const char *kind, const char 
 typedef struct listener {
     inspection *in;
     const char *file;
+    size_t faults[3]; /* by mo_fault */
 } listener;
+
+/* Parts of one tensor fail one by one, and those of stacked ones in turns, layer after layer. */
+static bool is_told(const inspection *in, const char *file, const char *tensor) {
+    for (size_t i = in->n_findings; i > 0 && in->n_findings - i < LOOK_BACK; i--) {
+        const moshi_finding *f = &in->findings[i - 1];
+        if (f->tensor && !strcmp(f->tensor, tensor) && !strcmp(f->file, file)) return true;
+    }
+    return false;
+}
 
 static int on_fault(void *user, mo_fault fault, const char *tensor, const char *text) {
     static const char *const kinds[] = {"missing", "unfit", "surplus"};
-    const listener *l = user;
-    const inspection *in = l->in;
-    const moshi_finding *last = in->n_findings ? &in->findings[in->n_findings - 1] : NULL;
-    /* Parts of one tensor fail one by one. */
-    if (last && last->tensor && !strcmp(last->tensor, tensor)) return 0;
+    listener *l = user;
+    if (is_told(l->in, l->file, tensor)) return 0;
+    l->faults[fault]++;
     return add_finding(l->in, true, kinds[fault], l->file, tensor, text);
 }
 
@@ -130,6 +139,29 @@ static int note_frame_rate(inspection *in) {
     return add_finding(in, false, "odd", f->mimi_file.file.name, NULL, text);
 }
 
+/* A file most of whose tensors do not fit is another one than the configuration is about. */
+static int note_alien(inspection *in, int which, const listener *l) {
+    const mo_model_files *f = &in->files;
+    const mo_checkpoint *ck = checkpoint_of(in, which);
+    const mo_file *config = which == LM ? &f->config : f->codec_only ? &f->config : &f->mimi_config;
+    size_t missing = l->faults[MO_FAULT_MISSING], unfit = l->faults[MO_FAULT_UNFIT];
+    size_t wanted = missing;
+    char guess[MO_FOREIGN_BYTES] = "";
+    for (size_t i = 0; ck && i < ck->n_tensors; i++)
+        wanted += in->notes[first_of(in, which) + i].use == MO_USED;
+    if (2 * (missing + unfit) <= wanted) return 0;
+    if (2 * missing > wanted) mo_foreign_checkpoint(ck, guess);
+    char *text =
+        mo_format("%s: of the %zu tensors that %s asks for, %zu are missing and %zu are of "
+                  "another shape or type: the two do not belong together%s%s",
+                  l->file, wanted, config->name ? config->name : "the published codec", missing,
+                  unfit, *guess ? "; " : "", guess);
+    if (!text) return no_memory(in);
+    int rc = add_finding(in, true, "mismatch", l->file, NULL, text);
+    free(text);
+    return rc;
+}
+
 /* Everything that an engine would load, onto a device that only counts. */
 static int audit(inspection *in, uint64_t *parameters) {
     listener listeners[2];
@@ -138,13 +170,14 @@ static int audit(inspection *in, uint64_t *parameters) {
     moshi_error mismatch;
     for (int w = 0; w < 2; w++) {
         const mo_checkpoint *ck = checkpoint_of(in, w);
-        listeners[w] = (listener){in, ck ? ck->file.name : ""};
+        listeners[w] = (listener){.in = in, .file = ck ? ck->file.name : ""};
         audits[w] = (mo_audit){in->notes + first_of(in, w), on_fault, &listeners[w]};
     }
     int rc = mo_dry_open(&be, &mo_backend_cpu, &(mo_backend_options){.threads = 1}, in->err);
     if (rc < 0) return rc;
     rc = mo_model_audit(&in->files, be, &audits[LM], &audits[MIMI], parameters, &mismatch, in->err);
     be->ops->close(be);
+    for (int w = 0; rc == 0 && w < 2; w++) rc = note_alien(in, w, &listeners[w]);
     if (rc == 0 && mismatch.text[0])
         rc = add_finding(in, true, "mismatch", NULL, NULL, mismatch.text);
     if (rc == 0) rc = note_frame_rate(in);

@@ -20,8 +20,8 @@ static const part_row rows[MO_PART_COUNT] = {
     [MO_PART_AUDIO_HEADS] = {"audio heads", "linears.* depformer.*.linear_out.*", ""},
     [MO_PART_CONDITIONS] = {"conditions", "condition_provider.*", ""},
     [MO_PART_ENCODER] = {"Mimi's encoder", "encoder.* encoder_transformer.* downsample.*",
-                         "the model would hear nothing but noise, and answer with 'helicopter' "
-                         "noise"},
+                         "the model would hear one and the same sound whatever is said, and be "
+                         "silent or make a noise like a helicopter"},
     [MO_PART_DECODER] = {"Mimi's decoder", "decoder.* decoder_transformer.* upsample.*",
                          "every answer would be silent"},
     [MO_PART_QUANTISER] = {"Mimi's quantiser", "quantizer.*",

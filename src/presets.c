@@ -1,5 +1,7 @@
 #include "presets.h"
 
+#include "foreign.h"
+
 #include "names.h"
 
 #include <stdarg.h>
@@ -174,17 +176,23 @@ static bool fits(const mo_lm_shapes *s, const mo_lm_config *c) {
     return temporal && depth && !s->extras;
 }
 
+static int fail_unknown(const mo_checkpoint *ck, const char *model_type, moshi_error *err) {
+    char guess[MO_FOREIGN_BYTES], type[96] = "";
+    mo_foreign_checkpoint(ck, guess);
+    if (model_type[0]) snprintf(type, sizeof type, "; config.json calls it '%s'", model_type);
+    return mo_fail(err, MOSHI_EMODEL,
+                   "%s: wanted a language model of the Moshi family, found none of its tensors "
+                   "under any of their known names%s%s%s",
+                   ck->file.name, *guess ? "; " : "", guess, type);
+}
+
 int mo_preset_find(const mo_preset **out, const mo_checkpoint *ck, const char *model_type,
                    moshi_error *err) {
     mo_lm_shapes shapes;
     mo_lm_config c;
     char text[256];
     *out = NULL;
-    if (!mo_lm_shapes_read(&shapes, ck))
-        return mo_fail(err, MOSHI_EMODEL,
-                       "%s: no config.json says what it is, and it holds no language model under "
-                       "any of the known names of tensors",
-                       ck->file.name);
+    if (!mo_lm_shapes_read(&shapes, ck)) return fail_unknown(ck, model_type, err);
     for (const mo_preset *p = presets; p < presets + sizeof presets / sizeof *presets; p++) {
         int rc = mo_lm_config_parse(&c, p->config, strlen(p->config), p->name, err);
         if (rc < 0) return rc;

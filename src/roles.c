@@ -34,7 +34,7 @@ static bool looks_like_safetensors(const mo_file *f) {
     return n >= 2 && n <= f->size - 8 && f->data[8] == '{';
 }
 
-static int role_of_checkpoint(const mo_file *file, mo_role *role, const char **guess,
+static int role_of_checkpoint(const mo_file *file, mo_role *role, char guess[MO_FOREIGN_BYTES],
                               moshi_error *err) {
     mo_file borrowed;
     mo_checkpoint ck;
@@ -43,14 +43,14 @@ static int role_of_checkpoint(const mo_file *file, mo_role *role, const char **g
     if (rc == MOSHI_ENOMEM) return rc;
     if (rc < 0) return 0;
     *role = mo_role_is_lm(&ck) ? MO_ROLE_LM : mo_role_is_mimi(&ck) ? MO_ROLE_MIMI : MO_ROLE_OTHER;
-    *guess = mo_checkpoint_guess(&ck);
+    mo_foreign_checkpoint(&ck, guess);
     mo_checkpoint_close(&ck);
     return 0;
 }
 
-int mo_role_of(const mo_file *file, mo_role *role, const char **guess, moshi_error *err) {
+int mo_role_of(const mo_file *file, mo_role *role, char guess[MO_FOREIGN_BYTES], moshi_error *err) {
     *role = MO_ROLE_OTHER;
-    *guess = "";
+    guess[0] = 0;
     *err = (moshi_error){0};
     if ((file->size >= 4 && !memcmp(file->data, "GGUF", 4)) || looks_like_safetensors(file))
         return role_of_checkpoint(file, role, guess, err);
@@ -72,7 +72,6 @@ typedef struct finder {
     mo_roles *out;
     char lists[MO_ROLE_COUNT][LIST_BYTES]; /* "a, b, c" */
     moshi_error damaged;                   /* the first checkpoint that cannot be read */
-    char guess[LIST_BYTES];                /* what the first checkpoint of no role looks like */
 } finder;
 
 static int take(finder *f, mo_role role, const char *name) {
@@ -88,14 +87,19 @@ static int look_at(finder *f, const mo_source *s, const char *name) {
     mo_file file;
     mo_role role;
     moshi_error err;
-    const char *guess;
+    char guess[MO_FOREIGN_BYTES], *other = f->out->other;
     /* What cannot be opened (a directory, a broken link, a pipe) plays no role. */
     int rc = mo_source_open(s, name, "any of its files", "it lies there", &file, &err);
     if (rc < 0) return rc == MOSHI_ENOMEM ? rc : 0;
-    rc = mo_role_of(&file, &role, &guess, &err);
+    rc = mo_role_of(&file, &role, guess, &err);
     if (rc == 0 && role != MO_ROLE_OTHER) rc = take(f, role, name);
-    if (rc == 0 && role == MO_ROLE_OTHER && *guess && !f->guess[0])
-        snprintf(f->guess, sizeof f->guess, "; %.120s: %s", name, guess);
+    if (rc == 0 && role == MO_ROLE_OTHER && !other[0]) {
+        char is[MO_FOREIGN_BYTES];
+        if (guess[0])
+            snprintf(other, MO_ROLE_OTHER_BYTES, "%.120s: %s", name, guess);
+        else if (mo_foreign(file.data, file.size, is))
+            snprintf(other, MO_ROLE_OTHER_BYTES, "%.120s: this is %s", name, is);
+    }
     if (rc == 0 && err.text[0] && !f->damaged.text[0]) f->damaged = err;
     mo_file_close(&file);
     return rc;
@@ -115,8 +119,21 @@ static void settle(finder *f, const mo_source *s, mo_role role) {
     } else if (f->damaged.text[0] && role != MO_ROLE_TEXT) {
         *why = f->damaged;
     } else {
-        mo_fail(why, MOSHI_EMODEL, "%s: no file in it holds %s, and no config.json names one%s",
-                mo_source_place(s), mo_role_name(role), f->guess);
+        mo_fail(why, MOSHI_EMODEL, "%s: no file in it holds %s, and no config.json names one%s%s",
+                mo_source_place(s), mo_role_name(role), *f->out->other ? "; " : "", f->out->other);
+    }
+}
+
+/* Nothing there but a directory that may have been meant? */
+static void look_below(finder *f, const mo_source *s, const mo_source_names *names) {
+    char *other = f->out->other;
+    moshi_error ignored;
+    if (names->n == 0) snprintf(other, MO_ROLE_OTHER_BYTES, "it is empty");
+    for (size_t i = 0; i < names->n && !other[0]; i++) {
+        char path[300];
+        snprintf(path, sizeof path, "%.255s/config.json", names->names[i]);
+        if (mo_source_has(s, path, &ignored) == 1)
+            snprintf(other, MO_ROLE_OTHER_BYTES, "'%.255s' in it has one", names->names[i]);
     }
 }
 
@@ -127,6 +144,7 @@ int mo_roles_find(mo_roles *out, const mo_source *s, moshi_error *err) {
     int rc = mo_source_list(s, &names, err);
     if (rc < 0) return rc;
     for (size_t i = 0; rc == 0 && i < names.n; i++) rc = look_at(&f, s, names.names[i]);
+    if (rc == 0 && !out->other[0]) look_below(&f, s, &names);
     mo_source_names_free(&names);
     if (rc < 0) {
         mo_roles_free(out);

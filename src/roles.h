@@ -3,6 +3,7 @@
 #ifndef MO_ROLES_H
 #define MO_ROLES_H
 
+#include "foreign.h"
 #include "source.h"
 
 typedef enum mo_role {
@@ -20,13 +21,17 @@ bool mo_role_is_lm(const mo_checkpoint *ck);
 
 /* What the bytes of a file are. A checkpoint that cannot be read is OTHER, with the reason in *err;
  * what an unsuitable one looks like goes to *guess, else "". MOSHI_ENOMEM is the only failure. */
-int mo_role_of(const mo_file *file, mo_role *role, const char **guess, moshi_error *err);
+int mo_role_of(const mo_file *file, mo_role *role, char guess[MO_FOREIGN_BYTES], moshi_error *err);
 
 /* Every role's file, found once for all. */
+enum { MO_ROLE_OTHER_BYTES = 400 };
+
 typedef struct mo_roles {
     int n[MO_ROLE_COUNT];           /* how many files have the role */
     char *names[MO_ROLE_COUNT];     /* the only one, else NULL */
     moshi_error why[MO_ROLE_COUNT]; /* why there is none: no such file, several, or a damaged one */
+    /* the first thing there that could be mistaken for a model, and what it is; or "" */
+    char other[MO_ROLE_OTHER_BYTES];
 } mo_roles;
 
 /* Look at every file of the place. Fails when it cannot be listed, and with MOSHI_ENOMEM. */

@@ -1,5 +1,6 @@
 #include "weights.h"
 
+#include "foreign.h"
 #include "packed.h"
 #include "quant.h"
 
@@ -141,27 +142,6 @@ void mo_shape_text(const int64_t *shape, int ndim, char *out, size_t cap) {
     if (n < cap) snprintf(out + n, cap - n, "]");
 }
 
-/* One line per kind of file people mistake for the one that is wanted. */
-const char *mo_checkpoint_guess(const mo_checkpoint *ck) {
-    static const struct {
-        const char *tensor, *words;
-    } kinds[] = {
-        {"encoder.model.0.conv.conv.weight_g",
-         "this looks like a Mimi training checkpoint with unfolded weight norm"},
-        {"encoder.layers.0.conv.weight",
-         "this looks like Mimi in the transformers library's format (kyutai/mimi); use the "
-         "tokenizer-*.safetensors file that comes with the model"},
-        {"encoder.model.0.conv.conv.weight", "this looks like a Mimi codec file"},
-        {"audio_embs.0.weight", "this looks like an MLX language model"},
-        {"depformer.0.linear_in.weight", "this looks like a candle language model"},
-        {"text_emb.weight", "this looks like a Moshi-family language model"},
-        {"model.embed_tokens.weight", "this looks like a text language model, not Moshi"},
-    };
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (mo_checkpoint_find(ck, kinds[i].tensor)) return kinds[i].words;
-    return "";
-}
-
 /* ---- finding tensors ---------------------------------------------------------------------- */
 
 int mo_loader_begin(mo_loader *ld, mo_weights *pool, const mo_checkpoint *ck, moshi_error *err) {
@@ -235,9 +215,11 @@ void mo_load_ignore(mo_loader *ld, const char *prefix) {
 }
 
 static const mo_tensor_view *fail_missing(mo_loader *ld, const char *name, const char *wanted) {
-    const char *guess = mo_checkpoint_guess(ld->ck);
-    char translated[NAME_BYTES];
+    char translated[NAME_BYTES], guess[MO_FOREIGN_BYTES] = "";
     mo_names_translate(&ld->names, name, translated);
+    /* With none of its tensors in use the whole file may be another. */
+    bool alien = !ld->audit && !memchr(ld->used, MO_USED, ld->ck->n_tensors);
+    if (alien) mo_foreign_checkpoint(ld->ck, guess);
     ld->failed = mo_fail(ld->err, MOSHI_EMODEL, "%s: tensor '%s' is missing (wanted shape %s)%s%s",
                          ld->ck->file.name, translated, wanted, *guess ? "; " : "", guess);
     gave_up(ld, MO_FAULT_MISSING, translated);

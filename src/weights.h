@@ -112,8 +112,6 @@ void mo_load_copies(mo_loader *ld);
 /* What is wrong with the numbers of a float tensor: NULL, or words. Matrices must not be all zero.
  */
 const char *mo_tensor_problem(const mo_tensor_view *t);
-/* "this looks like ..." from the names in a checkpoint; "" when nothing is recognised. */
-const char *mo_checkpoint_guess(const mo_checkpoint *ck);
 /* "[2, 3]" */
 void mo_shape_text(const int64_t *shape, int ndim, char *out, size_t cap);
 

@@ -629,6 +629,47 @@ test_models() {
     says "model.safetensors"
 }
 
+# refuses MODEL WORD...: inspect refuses it, in words and as JSON, and reply for the same reason
+refuses() {
+    model=$1
+    shift
+    run 3 reply short.wav -o m.wav -m "$model"
+    says "$@"
+    for as in --tensors --json; do
+        run 3 inspect "$model" "$as"
+        for word in "$@"; do
+            check "$last: does not say '$word'" grep -qF -e "$word" err
+        done
+    done
+    prints '"runs": false' '"reason": "' "$@"
+}
+
+test_damaged_models() {
+    mkdir sick
+    refuses sick "it is empty"
+    cp "$top"/models/demo/*.json "$top"/models/demo/*.safetensors "$top"/models/demo/*.model sick
+    run 0 inspect sick
+    prints "health          no NaN, no zeros, nothing odd" "Mimi's encoder "
+    # The codec with its data zeroed behind the table of tensors.
+    codec=sick/tokenizer-mimi-demo.safetensors
+    size=$(wc -c <$codec)
+    head -c 16384 $codec >zeroed
+    head -c $((size - 16384)) /dev/zero >>zeroed
+    mv zeroed $codec
+    refuses sick "tokenizer-mimi-demo.safetensors: " "zeros"
+    prints "Mimi's encoder" "helicopter"
+    printf '<!DOCTYPE html><html><head><title>Sign in</title>' >$codec
+    refuses sick "tokenizer-mimi-demo.safetensors: this is a web page"
+    printf '<!DOCTYPE html><html><head><title>Sign in</title>' >sick/config.json
+    refuses sick "config.json: this is a web page"
+    mv sick/model.safetensors sick/weights.bin
+    cp "$top"/models/demo/*.json "$top"/models/demo/*.safetensors sick
+    rm sick/model.safetensors
+    refuses sick "model.safetensors: no such file" "'weights.bin' there looks like it"
+    refuses "$top/README.md" "this is text ("
+    refuses "$top/samples/11_make_me_laugh_user.wav" "a WAV recording"
+}
+
 test_golden_models() {
     if [ ! -d "$golden/stt-tiny" ]; then
         skip "models of other kinds: $golden is not there"
@@ -821,6 +862,7 @@ test_live
 test_disk_full
 test_interrupt
 test_models
+test_damaged_models
 test_golden_models
 test_tensor_files
 test_results

@@ -206,9 +206,9 @@ static void expect_role(const char *name, mo_role wanted, const char *guess) {
     mo_file file;
     mo_role role;
     moshi_error err;
-    const char *found;
+    char found[MO_FOREIGN_BYTES];
     if (mo_file_map(&file, at(name), name, &err) < 0) test_die("%s", err.text);
-    CHECK(mo_role_of(&file, &role, &found, &err) == 0 && role == wanted && strstr(found, guess),
+    CHECK(mo_role_of(&file, &role, found, &err) == 0 && role == wanted && strstr(found, guess),
           "%s: role %d, %s %s", name, role, found, err.text);
     mo_file_close(&file);
 }
