@@ -26,12 +26,15 @@ static const char STYLE[] =
     "p{margin:.4rem 0}.dim,figcaption,footer{color:var(--dim);font-size:.9rem}\n"
     ".bad{color:var(--fault)}.good{color:var(--good)}\n"
     ".verdict{background:var(--card);border-left:.4rem solid currentcolor;padding:.6rem 1rem}\n"
-    ".verdict p{color:var(--text)}.verdict strong{font-size:1.25rem}\n"
+    ".verdict p{color:var(--text)}.verdict strong{display:inline-block;font-size:1.25rem}\n"
     "table{border-collapse:collapse;width:100%;font-size:.95rem}\n"
     "th,td{text-align:left;vertical-align:top;padding:.35rem .6rem .35rem 0;"
     "border-bottom:1px solid var(--grid)}\n"
-    "td.n{white-space:nowrap;font-variant-numeric:tabular-nums}\n"
-    "meter{width:5rem;max-width:20vw}\n"
+    "th{overflow-wrap:normal;min-width:5.5rem}td.n{white-space:nowrap;font-variant-numeric:tabular-"
+    "nums}\n"
+    "a{color:var(--main)}h1::first-letter,.verdict strong::first-letter{text-transform:uppercase}\n"
+    ".bar{display:block;width:5rem;max-width:20vw;background:var(--grid)}"
+    ".bar span{display:block;height:.4rem;background:currentcolor}\n"
     "figure{margin:1rem 0}.scroll{overflow-x:auto;background:var(--card);padding:.5rem}\n"
     "svg{display:block;width:100%;min-width:34rem;height:auto}\n"
     "svg text{font:12px system-ui,sans-serif}\n"
@@ -92,11 +95,11 @@ static void add_findings(markup *m, const analysis *a) {
             markup_print(m, "<h3>What may have happened</h3>\n<table><thead><tr><th>sure</th>"
                             "<th>what, and why</th></tr></thead><tbody>\n");
         double percent = 100 * f->confidence;
+        const char *class = f->confidence >= FINDING_FAULT ? "bad" : "dim";
         markup_print(m,
-                     "<tr><td class=\"n\">%.0f&#160;%%<br/><meter min=\"0\" max=\"100\" "
-                     "value=\"%.0f\">%.0f %%</meter></td><td><b%s>",
-                     percent, percent, percent,
-                     f->confidence >= FINDING_FAULT ? " class=\"bad\"" : "");
+                     "<tr><td class=\"n %s\">%.0f&#160;%%<span class=\"bar\"><span "
+                     "style=\"width:%.0f%%\"></span></span></td><td><b class=\"%s\">",
+                     class, percent, percent, class);
         markup_text(m, finding_name(f->kind));
         markup_print(m, "</b> <span class=\"dim\">%s</span><br/>", finding_id(f->kind));
         markup_text(m, f->evidence);

@@ -39,11 +39,11 @@ static void axis_names(figure *f, frame in, const char *across, const char *up) 
     figure_text(f, INK_TEXT, ALIGN_LEFT, 4, 13, up);
 }
 
-/* Numbers from 0 to `to` below the frame. */
-static void x_axis(figure *f, frame in, double to) {
-    double step = to > 0 ? round_up(to / 10) : 1;
-    for (int i = 0; i * step <= to * 1.000001; i++) {
-        double x = in.x + in.w * (to > 0 ? i * step / to : 0);
+/* Round numbers between `from` and `to` below the frame. */
+static void x_axis(figure *f, frame in, double from, double to) {
+    double step = to > from ? round_up((to - from) / 10) : 1;
+    for (double i = ceil(from / step - 1e-6); i * step <= to + 1e-6 * step; i++) {
+        double x = in.x + in.w * (to > from ? (i * step - from) / (to - from) : 0);
         char text[32];
         tick_text(text, i * step);
         figure_fill(f, INK_TEXT, 1, x - 0.5, in.y + in.h, 1, 4);
@@ -92,21 +92,26 @@ static int marks_shown(const analysis *a) {
     return n;
 }
 
-/* Marks in the strip y..y+h over the frame: lines where a point is meant, areas where a piece is.
- */
-static void draw_marks(figure *f, frame in, const plot_source *from, double y, double h,
+/* The samples that a picture shows. */
+typedef struct stretch {
+    size_t first, n;
+} stretch;
+
+/* Marks in the strip y..y+h of the frame: a line for a point, an area for a piece. */
+static void draw_marks(figure *f, frame in, const plot_source *from, stretch of, double y, double h,
                        double strength) {
     const splice_facts *s = &from->found->splice;
     for (int kind = 0; kind < MARK_KINDS; kind++) {
         if (!marks_count(from->found, (splice_mark_kind)kind)) continue;
         for (int i = 0; i < s->n_marks[kind]; i++) {
             const splice_mark *m = &s->marks[kind][i];
-            double x = in.x + in.w * (double)m->at / (double)from->n;
-            double wide = in.w * (double)m->length / (double)from->n;
+            if (m->at < of.first || m->at >= of.first + of.n) continue;
+            double x = in.w * (double)(m->at - of.first) / (double)of.n;
+            double wide = fmin(in.w * (double)m->length / (double)of.n, in.w - x);
             if (m->length)
-                figure_fill(f, INK_FAULT, strength, x, y, fmax(wide, 1), h);
+                figure_fill(f, INK_FAULT, strength / 2, in.x + x, y, fmax(wide, 1), h);
             else
-                figure_fill(f, INK_FAULT, strength, x - 0.5, y, 1, h);
+                figure_fill(f, INK_FAULT, strength, in.x + x - 0.5, y, 1, h);
         }
     }
 }
@@ -131,15 +136,15 @@ static float sane(float x) {
 }
 
 /* Largest and smallest sample of each column, in units of `full`, as heights in the frame. */
-static void find_columns(float *top, float *bottom, const plot_source *from, frame in,
+static void find_columns(float *top, float *bottom, const float *pcm, stretch of, frame in,
                          double full) {
     double middle = in.y + in.h / 2, scale = in.h / 2 / full;
     for (size_t c = 0; c < COLUMNS; c++) {
-        size_t first = c * from->n / COLUMNS, end = (c + 1) * from->n / COLUMNS;
-        float high = sane(from->pcm[first]), low = high;
+        size_t first = of.first + c * of.n / COLUMNS, end = of.first + (c + 1) * of.n / COLUMNS;
+        float high = sane(pcm[first]), low = high;
         for (size_t i = first; i < end; i++) {
-            high = fmaxf(high, sane(from->pcm[i]));
-            low = fminf(low, sane(from->pcm[i]));
+            high = fmaxf(high, sane(pcm[i]));
+            low = fminf(low, sane(pcm[i]));
         }
         /* Silence is a line as well. */
         double up = middle - (double)high * scale, down = middle - (double)low * scale;
@@ -148,31 +153,65 @@ static void find_columns(float *top, float *bottom, const plot_source *from, fra
     }
 }
 
-static int plot_waveform(figure *f, const plot_source *from, app_error *err) {
+static int draw_waveform(figure *f, const plot_source *from, stretch of, app_error *err) {
     const level_facts *l = &from->found->level;
     float top[COLUMNS], bottom[COLUMNS];
     frame in;
-    double seconds = (double)from->n / from->rate_hz;
+    double start = (double)of.first / from->rate_hz, end = start + (double)of.n / from->rate_hz;
     double full = l->peak > 1e-4 ? round_up(l->peak) : 1;
     int rc = begin(f, &in, 150, err);
     if (rc != EXIT_OK) return rc;
-    snprintf(f->alt, sizeof f->alt, "Waveform: %.2f seconds, largest magnitude %.4g of full scale",
-             seconds, l->peak);
-    add_marks_to_alt(f, from->found);
     y_axis(f, in, -full, full, 4);
-    x_axis(f, in, seconds);
+    x_axis(f, in, start, end);
     axis_names(f, in, "time, s", "amplitude, full scale 1");
     draw_fault_name(f, in, from->found);
-    if (from->n > 0) {
-        find_columns(top, bottom, from, in, full);
+    if (of.n > 0) {
+        find_columns(top, bottom, from->pcm, of, in, full);
         figure_columns(f, INK_MAIN, in.x, 1, COLUMNS, top, bottom);
-        draw_marks(f, in, from, in.y, in.h, 0.55);
+        draw_marks(f, in, from, of, in.y, in.h, 0.55);
     }
     if (is_fault(from->found, FINDING_CLIPPED))
         for (int side = -1; side <= 1; side += 2)
             figure_fill(f, INK_FAULT, 1, in.x, in.y + in.h / 2 * (1 + side * l->peak / full) - 0.75,
                         in.w, 1.5);
     return f->svg.rc;
+}
+
+static int plot_waveform(figure *f, const plot_source *from, app_error *err) {
+    int rc = draw_waveform(f, from, (stretch){0, from->n}, err);
+    snprintf(f->alt, sizeof f->alt, "Waveform: %.2f seconds, largest magnitude %.4g of full scale",
+             (double)from->n / from->rate_hz, from->found->level.peak);
+    add_marks_to_alt(f, from->found);
+    return rc;
+}
+
+/* Half a second that has most marks. */
+static stretch busiest(const plot_source *from) {
+    const splice_facts *s = &from->found->splice;
+    size_t length = (size_t)from->rate_hz / 2, first = 0;
+    int most = 0;
+    for (int kind = 0; kind < MARK_KINDS; kind++) {
+        if (!marks_count(from->found, (splice_mark_kind)kind)) continue;
+        for (int i = 0; i < s->n_marks[kind]; i++) {
+            int n = 1;
+            size_t at = s->marks[kind][i].at;
+            while (i + n < s->n_marks[kind] && s->marks[kind][i + n].at < at + length * 9 / 10) n++;
+            if (n > most) most = n, first = at > length / 20 ? at - length / 20 : 0;
+        }
+    }
+    if (length > from->n) length = from->n;
+    if (first + length > from->n) first = from->n - length;
+    return (stretch){first, length};
+}
+
+static int plot_closeup(figure *f, const plot_source *from, app_error *err) {
+    stretch of = busiest(from);
+    int rc = draw_waveform(f, from, of, err);
+    snprintf(f->alt, sizeof f->alt,
+             "Waveform of the half second from %.2f seconds on, where most "
+             "of the marked places are",
+             (double)of.first / from->rate_hz);
+    return rc;
 }
 
 /* ---- spectrogram ---------------------------------------------------------------------------- */
@@ -248,13 +287,13 @@ static int plot_spectrogram(figure *f, const plot_source *from, app_error *err) 
              seconds, top_hz / 1000, from->found->level.band_hz / 1000);
     add_marks_to_alt(f, from->found);
     y_axis(f, in, 0, top_hz / 1000, 4);
-    x_axis(f, in, seconds);
+    x_axis(f, in, 0, seconds);
     figure_shades(f, in.x, in.y, in.w, in.h, &s);
     shades_free(&s);
     axis_names(f, in, "time, s", "frequency, kHz");
     draw_fault_name(f, in, from->found);
     /* Beside the picture: on its colours no mark is seen. */
-    draw_marks(f, in, from, in.y - 8, 6, 1);
+    draw_marks(f, in, from, (stretch){0, from->n}, in.y - 8, 6, 1);
     return f->svg.rc;
 }
 
@@ -287,7 +326,7 @@ static int plot_modulation(figure *f, const plot_source *from, app_error *err) {
     }
     axis_names(f, in, "movements per second, Hz", "share of the level's movement, %");
     char text[80];
-    snprintf(text, sizeof text, "dark: syllables of speech, %.0f %%", 100 * l->modulation);
+    snprintf(text, sizeof text, "2 to 10 Hz, syllables of speech: %.0f %%", 100 * l->modulation);
     figure_text(f, INK_TEXT, ALIGN_RIGHT, in.x + in.w, 13, text);
     return f->svg.rc;
 }
@@ -307,7 +346,7 @@ static int plot_pieces(figure *f, const plot_source *from, app_error *err) {
         "percent of those follow each other there",
         r->n_pieces, 100 * r->found, 100 * r->in_order);
     y_axis(f, in, 0, up, 4);
-    x_axis(f, in, across);
+    x_axis(f, in, 0, across);
     axis_names(f, in, "time in the recording, s", "place in the reference, s");
     for (int i = 0; i < r->n_pieces; i++) {
         const reference_piece *p = &r->pieces[i];
@@ -358,7 +397,7 @@ static int plot_agreement(figure *f, const plot_source *from, app_error *err) {
     axis_names(f, in, "codebook", "codes that come back, %");
     if (c->from_codes)
         figure_text(f, INK_TEXT, ALIGN_RIGHT, in.x + in.w, 13,
-                    "dark: from the recording; light: possible");
+                    "narrow: from the recording; wide: possible");
     return f->svg.rc;
 }
 
@@ -401,6 +440,7 @@ int plots_draw(plot_set *out, const plot_source *from, app_error *err) {
          "Every column spans the largest and the smallest sample of its time. Red: where samples "
          "do not follow from those before, or pieces are repeated or missing.",
          plot_waveform, true},
+        {"closeup", "The half second with most marks.", plot_closeup, marks_shown(a) > 0},
         {"spectrogram",
          "Speech shows bands that bend and breathe; vertical edges at equal distances are seams. "
          "From dark to bright: 75 dB.",

@@ -20,7 +20,7 @@ typedef struct plot {
     figure drawn;
 } plot;
 
-enum { PLOTS_MAX = 6 };
+enum { PLOTS_MAX = 7 };
 
 typedef struct plot_set {
     plot list[PLOTS_MAX];
@@ -28,8 +28,8 @@ typedef struct plot_set {
 } plot_set;
 
 /* All pictures that there is something to show in: waveform, spectrogram (where pictures can be
- * encoded) and modulation always; pieces beside a reference that says something else; agreement and
- * hypotheses with a codec. Free the set in any case. */
+ * encoded) and modulation always; closeup where there are marks; pieces beside a reference that
+ * says something else; agreement and hypotheses with a codec. Free the set in any case. */
 int plots_draw(plot_set *out, const plot_source *from, app_error *err);
 void plots_free(plot_set *set);
 

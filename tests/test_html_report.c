@@ -204,6 +204,9 @@ static void test_marks(void) {
         size_t drawn = occurrences(plots.list[0].drawn.svg.out.data, "<rect class=\"fault\"");
         CHECK(drawn == (size_t)n, "%zu marks drawn of %d", drawn, n);
         CHECK(strstr(plots.list[0].drawn.alt, "places marked"), "%s", plots.list[0].drawn.alt);
+        drawn = occurrences(plots.list[1].drawn.svg.out.data, "<rect class=\"fault\"");
+        CHECK(!strcmp(plots.list[1].name, "closeup") && drawn >= 4 && drawn <= 7,
+              "%zu marks in half a second", drawn);
     }
     plots_free(&plots);
     soundfile_free(&r);
