@@ -336,7 +336,9 @@ static int plot_modulation(figure *f, const plot_source *from, app_error *err) {
 /* Where each piece of the recording comes from: intact speech lies on one rising line. */
 static int plot_pieces(figure *f, const plot_source *from, app_error *err) {
     const reference_facts *r = &from->found->reference;
-    double across = (double)from->n / from->rate_hz, up = r->seconds;
+    const double piece_s = 0.08, start = r->pieces[0].at_s;
+    double across = r->pieces[r->n_pieces - 1].at_s + piece_s - start;
+    double low = r->pieces[0].from_s, high = low;
     frame in;
     int rc = begin(f, &in, 160, err);
     if (rc != EXIT_OK) return rc;
@@ -345,14 +347,21 @@ static int plot_pieces(figure *f, const plot_source *from, app_error *err) {
         "Where %d pieces of the recording come from: %.0f percent occur in the reference, %.0f "
         "percent of those follow each other there",
         r->n_pieces, 100 * r->found, 100 * r->in_order);
-    y_axis(f, in, 0, up, 4);
-    x_axis(f, in, 0, across);
+    for (int i = 0; i < r->n_pieces; i++) {
+        low = fmin(low, r->pieces[i].from_s);
+        high = fmax(high, r->pieces[i].from_s + piece_s);
+    }
+    double step = round_up((high - low) / 4);
+    low = floor(low / step) * step;
+    int steps = (int)ceil((high - low) / step);
+    y_axis(f, in, low, low + steps * step, steps);
+    x_axis(f, in, start, start + across);
     axis_names(f, in, "time in the recording, s", "place in the reference, s");
     for (int i = 0; i < r->n_pieces; i++) {
         const reference_piece *p = &r->pieces[i];
-        double x = in.x + in.w * fmin(p->at_s / across, 1);
-        double y = in.y + in.h * (1 - fmin(fmax(p->from_s / up, 0), 1));
-        figure_fill(f, INK_MAIN, fmin(fmax(p->match, 0.15), 1), x - 1.5, y - 2.5, 5, 5);
+        double x = in.x + in.w * (p->at_s - start) / across;
+        double y = in.y + in.h * (1 - (p->from_s - low) / (steps * step));
+        figure_fill(f, INK_MAIN, fmin(fmax(p->match, 0.15), 1), x, y - 5, 5, 5);
     }
     return f->svg.rc;
 }

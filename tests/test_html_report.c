@@ -236,6 +236,64 @@ static void test_waveform(void) {
     free(x);
 }
 
+static const plot *plot_named(const plot_set *set, const char *name) {
+    for (int i = 0; i < set->n; i++)
+        if (!strcmp(set->list[i].name, name)) return &set->list[i];
+    return NULL;
+}
+
+/* Height of the n-th rectangle of a colour, -1 when there are fewer. */
+static double height_of(const plot *p, const char *class, int n) {
+    char rect[40];
+    double h = -1;
+    snprintf(rect, sizeof rect, "<rect class=\"%s\"", class);
+    const char *at = strstr(p->drawn.svg.out.data, rect);
+    while (at && n-- > 0) at = strstr(at + 1, rect);
+    const char *height = at ? strstr(at, "height=\"") : NULL;
+    return height && sscanf(height, "height=\"%lf", &h) == 1 ? h : -1;
+}
+
+/* What a reference and a codec add. */
+static void test_more_plots(void) {
+    static analysis a;
+    float x[2400] = {0};
+    plot_set plots = {0};
+    app_error err = {0};
+    plot_source from = {.pcm = x, .n = 2400, .rate_hz = 24000, .found = &a};
+    recode_facts *c = &a.codec;
+    a.reference.measured = true;
+    a.reference.n_pieces = 3;
+    for (int i = 0; i < 3; i++)
+        a.reference.pieces[i] =
+            (reference_piece){.at_s = 0.08 * i, .from_s = 2 - 0.08 * i, .match = 1};
+    c->measured = c->from_codes = true;
+    c->codebooks = c->given_codebooks = 4;
+    for (int k = 0; k < 4; k++) c->possible[k] = 0.4 / (k + 1), c->agreement[k] = 0.4 / (k + 1);
+    c->agreement[0] = 0.1;
+    c->n_trials = 2;
+    c->trials[0] =
+        (recode_trial){.what = "acoustic codebooks <one> frame late", .alike = {.estoi = 0.9}};
+    c->trials[1] = (recode_trial){.what = "as they are", .alike = {.estoi = -0.1}};
+    if (!CHECK(plots_draw(&plots, &from, &err) == EXIT_OK, "%s", err.text)) return;
+    const plot *pieces = plot_named(&plots, "pieces"), *agree = plot_named(&plots, "agreement"),
+               *why = plot_named(&plots, "hypotheses");
+    if (CHECK(pieces && agree && why, "%d plots", plots.n)) {
+        CHECK(occurrences(pieces->drawn.svg.out.data, "<rect class=\"main\"") == 3, "three pieces");
+        double possible = height_of(agree, "calm", 0), lost = height_of(agree, "fault", 0);
+        CHECK(possible > 50 && fabs(lost / possible - 0.25) < 0.01, "a quarter of %g is %g",
+              possible, lost);
+        CHECK(fabs(height_of(agree, "main", 0) / possible - 0.5) < 0.01 &&
+                  height_of(agree, "main", 3) < 0,
+              "the other codebooks");
+        CHECK(strstr(why->drawn.svg.out.data, "acoustic codebooks &lt;one&gt; frame late") &&
+                  strstr(why->drawn.svg.out.data, ">0.90<") &&
+                  strstr(why->drawn.svg.out.data, ">-0.10<"),
+              "what may have happened");
+        CHECK(strstr(agree->drawn.alt, "4 codebooks 10 percent"), "%s", agree->drawn.alt);
+    }
+    plots_free(&plots);
+}
+
 /* ---- the page ------------------------------------------------------------------------------- */
 
 static void check_page(const char *page) {
@@ -345,6 +403,7 @@ int main(void) {
     test_modulation();
     test_waveform();
     test_marks();
+    test_more_plots();
     test_page();
     test_edges();
 #else
