@@ -95,8 +95,6 @@ static int check_model(const check_group *g, const check_setup *setup, app_error
 static int group_open(check_group *g, check_setup *setup, app_error *err) {
     if (g->codec) return EXIT_OK;
     double started = app_now_s();
-    crash_note_model(setup->model.name);
-    crash_note_device(g->device.name, g->device.driver);
     int rc = variant_open(&g->v, &setup->model, &g->engine, err);
     if (rc != EXIT_OK) return rc;
     moshi_engine_get_info(g->engine, &g->info);

@@ -74,8 +74,25 @@ static void blame(compare *c, const side *bad, const side *good) {
                  bad->v.text, good->v.text);
 }
 
+/* What inspect has to say against the model's files; "" when nothing. */
+static void inspect_files(side_setup *s, char *out, size_t cap) {
+    moshi_model_info *info;
+    moshi_error why;
+    moshi_inspect_options options = {.model = s->model.path,
+                                     .blobs = s->model.path ? NULL : s->model.blobs,
+                                     .n_blobs = s->model.path ? 0 : s->model.n_blobs,
+                                     .finder = {hub_look_up, &s->model.lookup}};
+    out[0] = 0;
+    if (moshi_inspect(&info, &options, &why) < 0) return;
+    if (info->n_findings)
+        snprintf(out, cap, "moshi inspect finds: %.300s; ", info->findings[0].text);
+    moshi_model_info_free(info);
+}
+
 /* What to do about files that give no speech on any device. */
 static void advise_files(compare *c, const evidence *e) {
+    char found[340];
+    inspect_files(&c->setup, found, sizeof found);
     const char *path = c->setup.model.path;
     int delay = e->fault ? c->reference.delay - e->fault->delay : 0;
     if (e->fault && e->fault->delay)
@@ -90,9 +107,10 @@ static void advise_files(compare *c, const evidence *e) {
                  "from the published weights");
     else
         snprintf(c->next, sizeof c->next,
-                 "look at what they share: moshi inspect the model's files, compare config.json "
+                 "%slook at what they share: moshi inspect the model's files, compare config.json "
                  "with the published one, moshi check with another model (without -m: the one "
-                 "inside the program)");
+                 "inside the program)",
+                 found);
 }
 
 /* The reference follows the model's files, and what it says is no speech; `other` differs from it

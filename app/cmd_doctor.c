@@ -4,6 +4,7 @@
 #include "crash.h"
 #include "json.h"
 #include "model.h"
+#include "progress.h"
 #include "system.h"
 #include "trial.h"
 #include "verb.h"
@@ -43,7 +44,8 @@ typedef struct doctor {
     bool model_runs, codec_only, has_codec;
     double deadline_s;
     int worked, examined;
-    bool failed; /* something examined failed */
+    size_t findings; /* of inspect */
+    bool failed;     /* something examined failed */
 } doctor;
 
 /* What the child told, as members of the device's object. */
@@ -122,41 +124,65 @@ static int add_devices(doctor *d, app_error *err) {
 
 /* ---- gathering: model, crashes -------------------------------------------------------------- */
 
-static void add_model(doctor *d) {
-    json_t *model = json_object(), *problems = json_array();
+static int on_inspect(void *user, uint64_t done, uint64_t total) {
+    progress_draw(user, total ? (double)done / (double)total : 0, "reading the model's numbers");
+    return app_interrupted();
+}
+
+static json_t *findings_json(const moshi_model_info *info) {
+    json_t *all = json_array();
+    for (size_t i = 0; i < info->n_findings; i++) {
+        const moshi_finding *f = &info->findings[i];
+        json_array_append_new(all,
+                              json_pack("{s:s, s:b, s:o, s:o}", "kind", f->kind, "fatal", f->fatal,
+                                        "tensor", f->tensor ? json_text(f->tensor) : json_null(),
+                                        "text", hidden_text(f->text)));
+    }
+    return all;
+}
+
+/* What inspect says of it: NULL and *why when nothing could be read. */
+static moshi_model_info *inspect(doctor *d, moshi_error *why) {
     moshi_model_info *info = NULL;
-    moshi_error why = {0};
+    progress bar;
     app_error err;
-    json_object_set_new(d->root, "model", model);
-    d->model = model_choose(option_text(d->args, "model"));
-    json_object_set_new(model, "name", hidden_text(d->model.name));
-    bool found = model_locate(&d->model, d->args, true, &err) == EXIT_OK;
+    if (model_locate(&d->model, d->args, true, &err) != EXIT_OK) {
+        snprintf(why->text, sizeof why->text, "%.1000s", err.text);
+        return NULL;
+    }
     moshi_inspect_options options = {.model = d->model.path,
                                      .blobs = d->model.blobs,
                                      .n_blobs = d->model.n_blobs,
-                                     .finder = {hub_look_up, &d->model.lookup}};
-    if (found && moshi_inspect(&info, &options, &why) < 0)
-        found = false;
-    else if (!found)
-        snprintf(why.text, sizeof why.text, "%.1000s", err.text);
-    d->model_runs = found && info->runs;
-    d->failed |= !d->model_runs;
+                                     .finder = {hub_look_up, &d->model.lookup},
+                                     .threads = (int)option_of(d->args, "threads")->integer,
+                                     .progress = on_inspect,
+                                     .progress_user = &bar};
+    progress_start(&bar, false);
+    int rc = moshi_inspect(&info, &options, why);
+    progress_clear(&bar);
+    return rc < 0 ? NULL : info;
+}
+
+static void add_model(doctor *d) {
+    json_t *model = json_object();
+    moshi_error why = {0};
+    json_object_set_new(d->root, "model", model);
+    d->model = model_choose(option_text(d->args, "model"));
+    json_object_set_new(model, "name", hidden_text(d->model.name));
+    moshi_model_info *info = inspect(d, &why);
+    d->model_runs = info && info->runs;
     json_object_set_new(model, "runs", json_boolean(d->model_runs));
     if (!d->model_runs)
-        json_object_set_new(model, "reason", hidden_text(found ? info->reason : why.text));
-    if (found) {
-        json_object_set_new(model, "summary", hidden_text(info->summary));
-        d->codec_only = info->dim == 0;
-        d->has_codec = info->codec.frame_samples > 0;
-    }
-    for (size_t i = 0; found && i < info->n_tensors; i++)
-        if (info->tensors[i].problem)
-            json_array_append_new(problems, json_pack("{s:o, s:o}", "tensor",
-                                                      json_text(info->tensors[i].name), "problem",
-                                                      json_text(info->tensors[i].problem)));
-    d->failed |= json_array_size(problems) > 0;
-    json_object_set_new(model, "problems", problems);
-    if (info) moshi_model_info_free(info);
+        json_object_set_new(model, "reason", hidden_text(info ? info->reason : why.text));
+    d->failed |= !d->model_runs;
+    if (!info) return;
+    json_object_set_new(model, "summary", hidden_text(info->summary));
+    json_object_set_new(model, "findings", findings_json(info));
+    d->codec_only = info->dim == 0;
+    d->has_codec = info->codec.frame_samples > 0;
+    d->findings = info->n_findings;
+    d->failed |= d->findings > 0;
+    moshi_model_info_free(info);
 }
 
 static void add_crashes(doctor *d) {
@@ -253,19 +279,24 @@ static void print_device(const json_t *device) {
 }
 
 static void print_model(const json_t *model) {
-    const json_t *problems = json_object_get(model, "problems");
+    const json_t *findings = json_object_get(model, "findings");
     size_t i;
-    json_t *problem;
+    json_t *finding;
     bool runs = json_is_true(json_object_get(model, "runs"));
-    printf("\nmodel %s: %s\n", text_of(model, "name"), runs ? "sound" : "does not run");
+    bool sound = runs && json_array_size(findings) == 0;
+    printf("\nmodel %s: %s\n", text_of(model, "name"),
+           sound  ? "sound"
+           : runs ? "runs, but is not sound"
+                  : "does not run");
     if (text_of(model, "summary")[0]) printf("  is         %s\n", text_of(model, "summary"));
+    if (sound) printf("  health     no NaN, no zeros, nothing odd in its numbers\n");
     if (text_of(model, "reason")[0]) printf("  why        %s\n", text_of(model, "reason"));
-    json_array_foreach(problems, i, problem) {
+    json_array_foreach(findings, i, finding) {
         if (i == PROBLEMS_SHOWN) {
-            printf("  and        %zu more; see moshi inspect\n", json_array_size(problems) - i);
+            printf("  and        %zu more; see moshi inspect\n", json_array_size(findings) - i);
             break;
         }
-        printf("  tensor     %s: %s\n", text_of(problem, "tensor"), text_of(problem, "problem"));
+        printf("  %-10s %s\n", text_of(finding, "kind"), text_of(finding, "text"));
     }
 }
 
@@ -301,12 +332,15 @@ static int gather(doctor *d, app_error *err) {
     json_object_set_new(d->root, "build", json_text(build_id()));
     json_object_set_new(d->root, "system", system_facts());
     add_model(d);
-    int rc = add_devices(d, err);
+    int rc = app_check_interrupted(err);
+    if (rc == EXIT_OK) rc = add_devices(d, err);
     if (rc != EXIT_OK) return rc;
     add_crashes(d);
     char text[128];
     snprintf(text, sizeof text, "%d of %d devices work; the model %s", d->worked, d->examined,
-             d->model_runs ? "is sound" : "does not run");
+             !d->model_runs ? "does not run"
+             : d->findings  ? "runs, but is not sound"
+                            : "is sound");
     json_object_set_new(d->root, "result", json_text(text));
     return EXIT_OK;
 }

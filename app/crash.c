@@ -46,7 +46,7 @@ const char *crash_signal_name(int number) {
 /* One per process: signals have no argument. */
 static struct {
     moshi_breadcrumb crumb;
-    char verb[32], model[256], device[MOSHI_DEVICE_NAME], driver[128], started[32];
+    char verb[32], model[256], model_hash[65], device[MOSHI_DEVICE_NAME], driver[128], started[32];
     char directory[PATH_MAX], path[PATH_MAX + 64];
     struct sigaction before[CAUGHT];
     volatile sig_atomic_t busy;
@@ -65,8 +65,9 @@ moshi_breadcrumb *crash_breadcrumb(void) {
 void crash_note_verb(const char *verb) {
     note(crash.verb, sizeof crash.verb, verb);
 }
-void crash_note_model(const char *name) {
+void crash_note_model(const char *name, const char *hash) {
     note(crash.model, sizeof crash.model, name);
+    note(crash.model_hash, sizeof crash.model_hash, hash);
 }
 void crash_note_device(const char *device, const char *driver) {
     note(crash.device, sizeof crash.device, device);
@@ -158,6 +159,7 @@ static void write_report(int fd, int number) {
     add_line(&t, "device", crash.device);
     add_line(&t, "driver", crash.driver);
     add_line(&t, "model", crash.model);
+    add_line(&t, "model hash", crash.model_hash);
     add_line(&t, "build", build_id());
     add_line(&t, "started", crash.started);
     add(&t, "\nbacktrace (addr2line -e moshi ADDRESS names the lines):\n");
@@ -273,11 +275,15 @@ static void read_report(crash_report *r) {
         const char *key;
         char *to;
         size_t cap;
-    } fields[] = {
-        {"verb", r->verb, sizeof r->verb},       {"signal", r->signal, sizeof r->signal},
-        {"stage", r->stage, sizeof r->stage},    {"device", r->device, sizeof r->device},
-        {"driver", r->driver, sizeof r->driver}, {"model", r->model, sizeof r->model},
-        {"build", r->build, sizeof r->build},    {"started", r->started, sizeof r->started}};
+    } fields[] = {{"verb", r->verb, sizeof r->verb},
+                  {"signal", r->signal, sizeof r->signal},
+                  {"stage", r->stage, sizeof r->stage},
+                  {"device", r->device, sizeof r->device},
+                  {"driver", r->driver, sizeof r->driver},
+                  {"model", r->model, sizeof r->model},
+                  {"model hash", r->model_hash, sizeof r->model_hash},
+                  {"build", r->build, sizeof r->build},
+                  {"started", r->started, sizeof r->started}};
     FILE *f = fopen(r->path, "r");
     char line[1024];
     while (f && fgets(line, sizeof line, f)) {

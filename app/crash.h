@@ -18,7 +18,8 @@ void crash_install(void);
 moshi_breadcrumb *crash_breadcrumb(void);
 /* What else a report says; texts are copied. */
 void crash_note_verb(const char *verb);
-void crash_note_model(const char *name);
+/* `hash` may be "". */
+void crash_note_model(const char *name, const char *hash);
 void crash_note_device(const char *device, const char *driver);
 
 /* In a child that is expected to die: handlers of the parent off, no core file. */
@@ -33,7 +34,8 @@ const char *crash_signal_name(int number);
 
 typedef struct crash_report {
     char path[1024];
-    char verb[32], signal[16], stage[200], device[MOSHI_DEVICE_NAME], driver[128], model[256];
+    char verb[32], signal[16], stage[200], device[MOSHI_DEVICE_NAME], driver[128], model[256],
+        model_hash[65];
     char build[200], started[32];
     bool told; /* an earlier start has already said so */
 } crash_report;

@@ -4,6 +4,7 @@
 #include "crash.h"
 #include "device.h"
 #include "embedded.h"
+#include "modelfiles.h"
 #include "outfile.h"
 #include "progress.h"
 #include "pull.h"
@@ -142,15 +143,6 @@ static int choose_kv(const arguments *args, moshi_kv *kv, app_error *err) {
     return EXIT_OK;
 }
 
-/* What a report would name. */
-static void note_for_crashes(const model_choice *choice, const device_choice *device) {
-    char *name = strdup(choice->name);
-    if (name) system_hide_home(name);
-    crash_note_model(name);
-    crash_note_device(device->name, device->driver);
-    free(name);
-}
-
 int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_error *err) {
     model_choice choice = model_choose(option_text(args, "model"));
     progress bar;
@@ -188,7 +180,7 @@ int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_
         rc = device_choose(&device, args, &what, err);
         if (rc != EXIT_OK) break;
         options.device = device.name;
-        note_for_crashes(&choice, &device);
+        model_note_for_crashes(&choice, device.name);
         rc = moshi_engine_open(out, &options, &why);
     } while (rc < 0 && device_give_up(&device, rc, why.text));
     progress_clear(&bar);
@@ -219,7 +211,7 @@ int model_open_codec(moshi_codec **out, const arguments *args, moshi_codec_optio
         rc = device_choose(&device, args, &what, err);
         if (rc != EXIT_OK) break;
         options.device = device.name;
-        note_for_crashes(&choice, &device);
+        model_note_for_crashes(&choice, device.name);
         rc = moshi_codec_open(out, &options, &why);
     } while (rc < 0 && device_give_up(&device, rc, why.text));
     device_choice_free(&device);

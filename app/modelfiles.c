@@ -1,7 +1,9 @@
 /* modelfiles.c - finding and hashing a model's files. */
 #include "modelfiles.h"
 
+#include "crash.h"
 #include "progress.h"
+#include "system.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -11,7 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { BLOCK = 1 << 20 };
+enum { BLOCK = 1 << 20, FINGER = 1 << 16 };
 
 static int add(model_files *files, const char *name, uint64_t bytes, app_error *err) {
     if (files->n == MODEL_FILES_MAX)
@@ -153,6 +155,67 @@ int model_files_hash(model_files *out, const model_choice *choice, bool quiet, a
     }
     sha_end(&all, out->sha256);
     return rc;
+}
+
+static bool finger_file(sha *hash, const model_file *file, const char *directory, char *block) {
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/%s", directory, file->name) >= PATH_MAX) return false;
+    FILE *f = fopen(path, "rb");
+    if (!f) return false;
+    sha_add(hash, block, fread(block, 1, FINGER, f));
+    if (file->bytes > FINGER && fseek(f, -(long)FINGER, SEEK_END) == 0)
+        sha_add(hash, block, fread(block, 1, FINGER, f));
+    bool read = !ferror(f);
+    fclose(f);
+    return read;
+}
+
+static void finger_blob(sha *hash, const moshi_blob *blob) {
+    size_t n = blob->size < FINGER ? blob->size : FINGER;
+    sha_add(hash, blob->data, n);
+    if (blob->size > FINGER) sha_add(hash, (const char *)blob->data + blob->size - n, n);
+}
+
+void model_files_fingerprint(char hex[SHA_HEX], const model_choice *choice) {
+    char directory[PATH_MAX];
+    model_files files = {0};
+    app_error ignored;
+    sha hash;
+    bool read = true;
+    char *block = malloc(FINGER);
+    hex[0] = 0;
+    sha_start(&hash, SHA_256);
+    if (choice->path) read = find_files(&files, choice->path, directory, &ignored) == EXIT_OK;
+    for (size_t i = 0; read && block && i < files.n; i++) {
+        sha_add(&hash, files.list[i].name, strlen(files.list[i].name) + 1);
+        sha_add(&hash, &files.list[i].bytes, sizeof files.list[i].bytes);
+        read = finger_file(&hash, &files.list[i], directory, block);
+    }
+    for (size_t i = 0; !choice->path && i < choice->n_blobs; i++) {
+        uint64_t bytes = choice->blobs[i].size;
+        sha_add(&hash, choice->blobs[i].name, strlen(choice->blobs[i].name) + 1);
+        sha_add(&hash, &bytes, sizeof bytes);
+        finger_blob(&hash, &choice->blobs[i]);
+    }
+    if (read && block) sha_end(&hash, hex);
+    free(block);
+    model_files_free(&files);
+}
+
+void model_note_for_crashes(const model_choice *choice, const char *device) {
+    char hash[SHA_HEX];
+    moshi_device_info info = {.driver = ""};
+    char *name = strdup(choice->name);
+    if (!device) device = "cpu";
+    if (name) system_hide_home(name);
+    model_files_fingerprint(hash, choice);
+    crash_note_model(name, hash);
+    /* Nobody who wants the CPU wants other drivers to be asked. */
+    bool other = strcmp(device, "cpu") != 0;
+    for (int i = 0; other && moshi_device_get(i, &info) == 1 && strcmp(info.name, device) != 0; i++)
+        info.driver[0] = 0;
+    crash_note_device(device, info.driver);
+    free(name);
 }
 
 const char *model_files_config(const model_files *files) {

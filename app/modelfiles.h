@@ -24,10 +24,16 @@ typedef struct model_files {
  * that models are made of (.json, .safetensors, .gguf, .model); of a single file that one and the
  * config.json beside it. */
 int model_files_hash(model_files *out, const model_choice *choice, bool quiet, app_error *err);
+/* A hash that is quick to make: of names, sizes, and the first and last 64 KB of each file. Tells
+ * models apart, not damage to their numbers. "" when the files cannot be read. */
+void model_files_fingerprint(char hex[SHA_HEX], const model_choice *choice);
 /* The hash of config.json; "" when there is none. */
 const char *model_files_config(const model_files *files);
 /* [{name, bytes, sha256}]; NULL when out of memory. */
 json_t *model_files_json(const model_files *files);
+/* What crash reports are to say of a model, and of a device (its driver is looked up; NULL: cpu).
+ */
+void model_note_for_crashes(const model_choice *choice, const char *device);
 void model_files_free(model_files *files);
 
 #endif

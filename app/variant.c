@@ -1,6 +1,7 @@
 #include "variant.h"
 
 #include "crash.h"
+#include "modelfiles.h"
 #include "progress.h"
 
 #include <dirent.h>
@@ -285,8 +286,10 @@ int variant_open(variant *v, model_choice *model, moshi_engine **out, app_error 
     }
     v->weight_error = format_error(v, path, model);
     if (v->kv_error > v->weight_error) v->weight_error = v->kv_error;
-    crash_note_device(v->device ? v->device : "cpu", "");
-    crash_note_model(v->text);
+    model_choice opened = {.path = path, .name = v->path ? v->path : model->name};
+    opened.blobs = path ? NULL : model->blobs;
+    opened.n_blobs = path ? 0 : model->n_blobs;
+    model_note_for_crashes(&opened, v->device);
     progress_start(&bar, false);
     moshi_engine_options options = {.model = path,
                                     .blobs = path ? NULL : model->blobs,

@@ -81,6 +81,15 @@ run 1 "$moshi" doctor -m "$HOME/model"
 prints "device cpu: works" "model ~/model: does not run" "config.json"
 prints_not "erika"
 
+# One that runs and has something wrong with it: its numbers.
+damaged=$HOME/damaged
+mkdir "$damaged" && cp "${sample%/samples/*}"/models/demo/* "$damaged"
+length=$(od -An -t u8 -N 8 "$damaged/model.safetensors" | tr -d ' ')
+printf '\300\177' | dd of="$damaged/model.safetensors" bs=1 seek=$((length + 8)) conv=notrunc 2>/dev/null
+run 1 "$moshi" doctor -m "$damaged"
+prints "model ~/damaged: " "damaged" "NaN"
+prints_not "model ~/damaged: sound"
+
 # ---- wrong answers: each fault is named by the operations it touches --------------------------
 MOSHI_FAULTY=elu,gelu,trim,softmax,block,nan
 export MOSHI_FAULTY
@@ -159,6 +168,8 @@ for line in "signal: SIGSEGV" "verb: codec encode" "stage: encode, frame 40" "de
     "driver: faulty 1.0" "model: the demo model inside the program" "build: moshi 0." "started: 20"; do
     check "the report holds '$line'" grep -q "^$line" "$report"
 done
+check "the report holds a hash of the model" grep -Eq '^model hash: [0-9a-f]{64}$' "$report"
+check "the report holds a backtrace" grep -q 'moshi-faulty(' "$report"
 check "nobody else may read it" test -n "$(find "$report" -perm 600)"
 run 0 "$faulty" codec encode "$sample" -o c.st --quiet
 says "a run of 'codec encode' was ended by SIGSEGV at: encode, frame 40 on faulty:late (~/state" \
@@ -189,6 +200,7 @@ die() {
 }
 for _ in 1 2 3; do die ABRT; done
 says "ended by SIGABRT at: " "(cpu); report: "
+check "a report names the op" grep -Eqh '^stage: (encode|step|decode), frame [0-9]+, [a-z_]+$' "$reports"/crash-*.txt
 run 0 "$moshi" inspect
 says "a run of 'reply' was ended by SIGABRT at: " " on cpu (" "going on as usual"
 check "five reports are kept" test "$(count)" = 5
