@@ -115,6 +115,7 @@ int code_speech_make(code_speech *out, moshi_codec *codec, const code_rows *code
     if (rc == EXIT_OK) rc = encode_and_compare(&a, codec, out, &out->decoded, err);
     if (rc != EXIT_OK) return rc;
     out->returns = a.part[0];
+    memcpy(out->part, a.part, sizeof out->part);
     out->frames = a.frames;
     return EXIT_OK;
 }
@@ -159,8 +160,7 @@ int code_rows_displace(code_rows *out, const code_rows *in, const code_fault *fa
     return EXIT_OK;
 }
 
-/* What is undone, and what it would have been. */
-static const code_fault SUSPECTS[] = {
+const code_fault CODE_SUSPECT[CODE_SUSPECTS] = {
     {"acoustic codebooks one frame late (their delays one too small?)", -1, 0, false},
     {"acoustic codebooks one frame early (their delays one too large?)", 1, 0, false},
     {"acoustic codebooks two frames late (their delays two too small?)", -2, 0, false},
@@ -176,13 +176,13 @@ int agreement_explain(const code_fault **found, double *part, moshi_codec *codec
     int rc = EXIT_OK;
     *found = NULL;
     *part = 0;
-    for (size_t i = 0; rc == EXIT_OK && i < sizeof SUSPECTS / sizeof SUSPECTS[0]; i++) {
+    for (size_t i = 0; rc == EXIT_OK && i < CODE_SUSPECTS; i++) {
         code_rows moved = {0};
         code_speech speech = {0};
-        rc = code_rows_displace(&moved, codes, &SUSPECTS[i], err);
+        rc = code_rows_displace(&moved, codes, &CODE_SUSPECT[i], err);
         if (rc == EXIT_OK) rc = code_speech_make(&speech, codec, &moved, err);
         if (rc == EXIT_OK && speech.returns >= AGREEMENT_LEAST && speech.returns > *part) {
-            *found = &SUSPECTS[i];
+            *found = &CODE_SUSPECT[i];
             *part = speech.returns;
         }
         code_rows_free(&moved);

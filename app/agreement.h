@@ -32,8 +32,9 @@ enum {
 typedef struct code_speech {
     code_rows codes;
     sound decoded;
-    double returns; /* part of the first codebook's codes that comes back */
-    size_t frames;  /* that are not silent */
+    double returns;                   /* part of the first codebook's codes that comes back */
+    double part[AGREEMENT_CODEBOOKS]; /* of each codebook's */
+    size_t frames;                    /* that are not silent */
 } code_speech;
 
 typedef struct agreement {
@@ -52,6 +53,10 @@ typedef struct code_fault {
     int rotate;       /* places by which codebooks 1.. are turned */
     bool rotate_all;  /* codebook 0 with them */
 } code_fault;
+
+/* What is known to happen; the numbers undo it. */
+enum { CODE_SUSPECTS = 8 };
+extern const code_fault CODE_SUSPECT[CODE_SUSPECTS];
 
 /* Encode a sound as a new stream; its rate must be the codec's. The last frame is filled up. */
 int code_rows_encode(code_rows *out, moshi_codec *codec, const sound *in, app_error *err);

@@ -56,6 +56,10 @@ void analyze_channels(analysis *a, double cancel);
 int analyze_reference(analysis *a, const float *pcm, size_t n, const sound *reference,
                       app_error *err);
 
+/* Through a codec; `codes`, or NULL, are what it should have been decoded from. */
+int analyze_codec(analysis *a, const float *pcm, size_t n, const codec_opener *opener,
+                  const code_rows *codes, app_error *err);
+
 /* "clean", "garbled", "not speech", "silent", "not the reference", "too short to judge" */
 const char *analysis_verdict_name(analysis_verdict verdict);
 /* Did it pass? Clean and too short to judge do: nothing was found against them. */

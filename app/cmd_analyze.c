@@ -2,6 +2,7 @@
  */
 #include "analyze.h"
 #include "json.h"
+#include "model.h"
 #include "report.h"
 #include "soundfile.h"
 #include "verb.h"
@@ -64,12 +65,34 @@ static void print_reference(const reference_facts *r) {
             100 * r->found, r->n_pieces, 100 * r->in_order);
 }
 
+static void print_parts(const char *what, const double *parts, int n) {
+    printf("  %-9s", what);
+    for (int k = 0; k < n; k++) printf(" %.2f", parts[k]);
+    putchar('\n');
+}
+
+static void print_codec(const recode_facts *r) {
+    printf("  codec     %d codebooks; of %zu frames that sound, part of each codebook that comes "
+           "back:\n",
+           r->codebooks, r->frames);
+    print_parts("its own", r->returns, r->codebooks);
+    print_likeness("roundtrip", &r->roundtrip);
+    if (!r->from_codes) return;
+    print_parts("given", r->possible, r->codebooks);
+    print_parts("of those", r->codes.part, r->codebooks);
+    for (int i = 0; i < r->n_trials && i < 4; i++) {
+        printf("  codes     %s\n", r->trials[i].what);
+        print_likeness("", &r->trials[i].alike);
+    }
+}
+
 static void print_analysis(const analysis *a, const soundfile *r, const char *path) {
     printf("%s: %s, score %.0f\n", path, analysis_verdict_name(a->verdict), a->score);
     for (int i = 0; i < a->found.n; i++)
         if (a->found.list[i].confidence >= WORTH_SAYING) print_finding(&a->found.list[i]);
     print_facts(a, r);
     if (a->reference.measured) print_reference(&a->reference);
+    if (a->codec.measured) print_codec(&a->codec);
 }
 
 /* ---- for machines --------------------------------------------------------------------------- */
@@ -153,24 +176,89 @@ static json_t *reference_json(const reference_facts *r) {
                      r->found, "pieces_in_order", r->in_order);
 }
 
+static json_t *parts_json(const double *parts, int n) {
+    json_t *list = json_array();
+    for (int k = 0; k < n; k++) json_array_append_new(list, json_real(parts[k]));
+    return list;
+}
+
+static json_t *codes_json(const recode_facts *r) {
+    if (!r->from_codes) return json_null();
+    json_t *trials = json_array();
+    for (int i = 0; i < r->n_trials; i++) {
+        const recode_trial *t = &r->trials[i];
+        json_array_append_new(
+            trials, json_pack("{s:s, s:s, s:i, s:o, s:o}", "what", t->what, "id",
+                              t->kind == FINDING_KINDS ? "none" : finding_id(t->kind), "codebooks",
+                              t->codebooks, "alignment", alignment_json(&t->laid), "likeness",
+                              likeness_json(&t->alike)));
+    }
+    json_t *displaced =
+        r->displaced ? json_pack("{s:s, s:f}", "what", r->displaced->name, "agreement", r->without)
+                     : json_null();
+    return json_pack(
+        "{s:I, s:I, s:o, s:o, s:b, s:b, s:f, s:o, s:o}", "frames", (json_int_t)r->given_frames,
+        "compared", (json_int_t)r->codes.frames, "possible", parts_json(r->possible, r->codebooks),
+        "agreement", parts_json(r->codes.part, r->codebooks), "judged", r->codes.judged, "holds",
+        r->codes.holds, "wanted", r->codes.wanted, "displaced", displaced, "trials", trials);
+}
+
+static json_t *codec_json(const recode_facts *r) {
+    if (!r->measured) return json_null();
+    return json_pack("{s:i, s:I, s:o, s:o, s:o}", "codebooks", r->codebooks, "frames",
+                     (json_int_t)r->frames, "returns", parts_json(r->returns, r->codebooks),
+                     "roundtrip", likeness_json(&r->roundtrip), "codes", codes_json(r));
+}
+
 static json_t *analysis_json(const analysis *a, const soundfile *r, const char *path) {
     json_t *file = json_pack("{s:s, s:i, s:i, s:f, s:f, s:b}", "format", r->facts.format, "rate_hz",
                              r->facts.rate_hz, "channels", r->facts.channels, "examined_s",
                              a->seconds, "channels_cancel", r->cancel, "whole", r->whole);
-    return json_pack("{s:o, s:s, s:b, s:f, s:o, s:o, s:o, s:o, s:o, s:o}", "path", json_text(path),
-                     "verdict", analysis_verdict_name(a->verdict), "passes", analysis_passes(a),
-                     "score", a->score, "findings", findings_json(&a->found), "file", file, "level",
-                     level_json(&a->level), "splice", splice_json(&a->splice), "voice",
-                     voice_json(&a->voice), "reference", reference_json(&a->reference));
+    return json_pack("{s:o, s:s, s:b, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "path",
+                     json_text(path), "verdict", analysis_verdict_name(a->verdict), "passes",
+                     analysis_passes(a), "score", a->score, "findings", findings_json(&a->found),
+                     "file", file, "level", level_json(&a->level), "splice",
+                     splice_json(&a->splice), "voice", voice_json(&a->voice), "reference",
+                     reference_json(&a->reference), "codec", codec_json(&a->codec));
 }
 
 /* ---- the verb ------------------------------------------------------------------------------- */
 
 /* Everything that is known beside the recordings. */
 typedef struct beside {
-    sound reference; /* empty: none */
-    report *files;   /* what is written; NULL: nothing */
+    sound reference;     /* empty: none */
+    code_rows codes;     /* likewise */
+    codec_opener opener; /* opens nothing: no codec */
+    report *files;       /* what is written; NULL: nothing */
 } beside;
+
+static int open_codec(moshi_codec **out, int codebooks, const void *user, app_error *err) {
+    const arguments *args = user;
+    moshi_codec_options options = {.codebooks = codebooks, .frames_per_call = 1};
+    const char *codes = option_text(args, "codes");
+    return model_open_codec(out, args, options, codes ? codes : "the codec", err);
+}
+
+/* What only matters to a codec is refused without one. */
+static int load_beside(beside *b, const arguments *args, app_error *err) {
+    static const char *const OF_CODEC[] = {"pull", "threads", "device", "exact"};
+    const char *reference = option_text(args, "reference"), *codes = option_text(args, "codes");
+    bool codec = codes || option_given(args, "model");
+    memset(b, 0, sizeof *b);
+    for (size_t i = 0; !codec && i < sizeof OF_CODEC / sizeof OF_CODEC[0]; i++)
+        if (option_given(args, OF_CODEC[i]))
+            return app_fail(err, EXIT_USAGE, "--%s has no effect without -m or --codes",
+                            OF_CODEC[i]);
+    if (codec) b->opener = (codec_opener){open_codec, args};
+    int rc = reference ? sound_load(&b->reference, reference, 0, err) : EXIT_OK;
+    if (rc == EXIT_OK && codes) rc = recode_load(&b->codes, codes, err);
+    return rc;
+}
+
+static void free_beside(beside *b) {
+    sound_free(&b->reference);
+    code_rows_free(&b->codes);
+}
 
 static int examine(const char *path, const beside *b, json_t *list, bool *failed, app_error *err) {
     soundfile r;
@@ -181,6 +269,8 @@ static int examine(const char *path, const beside *b, json_t *list, bool *failed
     if (rc == EXIT_OK && r.facts.channels > 1) analyze_channels(&a, r.cancel);
     if (rc == EXIT_OK && b->reference.pcm)
         rc = analyze_reference(&a, r.pcm, r.n, &b->reference, err);
+    if (rc == EXIT_OK && b->opener.open)
+        rc = analyze_codec(&a, r.pcm, r.n, &b->opener, b->codes.codes ? &b->codes : NULL, err);
     if (rc == EXIT_OK) rc = report_add(b->files, path, &r, &a, err);
     if (rc == EXIT_OK) {
         *failed |= !analysis_passes(&a);
@@ -197,18 +287,17 @@ static int run(const arguments *args, app_error *err) {
     bool failed = false;
     if (args->n_positional < 1)
         return app_fail(err, EXIT_USAGE, "analyze: which file? moshi analyze FILE...");
-    const char *reference = option_text(args, "reference");
     json_t *list = option_given(args, "json") ? json_array() : NULL;
-    beside b = {0};
-    int rc = report_open(&b.files, args, err);
-    if (rc == EXIT_OK && reference) rc = sound_load(&b.reference, reference, 0, err);
+    beside b;
+    int rc = load_beside(&b, args, err);
+    if (rc == EXIT_OK) rc = report_open(&b.files, args, err);
     for (int i = 0; rc == EXIT_OK && i < args->n_positional; i++)
         rc = examine(args->positional[i], &b, list, &failed, err);
     if (rc == EXIT_OK) rc = report_commit(b.files, err);
     if (rc == EXIT_OK && list) rc = json_print(json_incref(list), err);
     json_decref(list);
-    sound_free(&b.reference);
     report_close(b.files);
+    free_beside(&b);
     return rc == EXIT_OK && failed ? EXIT_FAILED : rc;
 }
 
@@ -225,6 +314,16 @@ static const option_spec SPECS[] = {
      .kind = OPTION_TEXT,
      .value = "DIR",
      .help = "write the pictures: DIR/waveform.png, spectrogram.png, modulation.png..."},
+    {.name = "codes",
+     .kind = OPTION_TEXT,
+     .value = "FILE",
+     .help = "codes they should have been decoded from (codec encode, reply --tokens): say what "
+             "happened to them"},
+    MODEL_OPTION,
+    THREADS_OPTION,
+    DEVICE_OPTION,
+    EXACT_OPTION,
+    {.name = "quiet", .kind = OPTION_FLAG, .help = "no notes"},
     {.name = "json", .kind = OPTION_FLAG, .help = "print everything that was measured as JSON"}};
 
 const verb verb_analyze = {
@@ -238,10 +337,20 @@ const verb verb_analyze = {
             "the number measured and how sure it is.\n\n"
             "--report writes a page with pictures and the faults marked in them.\n\n"
             "The score is 100 less the confidence in the most likely fault, in percent; below\n"
-            "50 the recording fails. Exit code 0: all passed, 1: some recording failed.",
+            "50 the recording fails. Exit code 0: all passed, 1: some recording failed.\n\n"
+            "With --reference it is laid on what it should be (delay, level, polarity) and\n"
+            "compared: SI-SDR, STOI, ESTOI, mel-cepstral distance. Where the two are not alike,\n"
+            "everything that can be undone is undone on trial: what makes them alike is what\n"
+            "happened.\n\n"
+            "With -m it goes through the codec of MODEL, and the part of each codebook's codes\n"
+            "that comes back is printed; that alone decides nothing. With --codes, the codes it\n"
+            "should have been decoded from, it is said what happened to them: codebooks that\n"
+            "come late or early, stand in another order, or are missing.\n",
     .example = "  moshi analyze answer.wav\n"
                "  moshi analyze *.wav --json\n"
-               "  moshi analyze answer.wav --report answer.html --png pictures",
+               "  moshi analyze answer.wav --report answer.html --png pictures\n"
+               "  moshi analyze played.wav --reference answer.wav\n"
+               "  moshi analyze answer.wav --codes answer.safetensors",
     VERB_OPTIONS(SPECS),
     .max_positional = ARGUMENTS_MAX - 1,
     .run = run,

@@ -240,7 +240,7 @@ static void add_codec_facts(markup *m, const recode_facts *c) {
     markup_print(m,
                  "%.0f %% of the first codebook come back from the recording, %.0f %% would from "
                  "their own decoding",
-                 100 * c->agreement[0], 100 * c->possible[0]);
+                 100 * c->codes.part[0], 100 * c->possible[0]);
     end_fact(m);
 }
 

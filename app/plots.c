@@ -376,8 +376,8 @@ static double highest(const double *x, int n) {
 
 static int plot_agreement(figure *f, const plot_source *from, app_error *err) {
     const recode_facts *c = &from->found->codec;
-    const double *shown = c->from_codes ? c->agreement : c->returns;
-    int n = c->from_codes ? c->given_codebooks : c->codebooks;
+    const double *shown = c->from_codes ? c->codes.part : c->returns;
+    int n = c->codebooks;
     double most = fmax(highest(shown, n), c->from_codes ? highest(c->possible, n) : 0);
     frame in;
     int rc = begin(f, &in, 120, err);
@@ -396,7 +396,7 @@ static int plot_agreement(figure *f, const plot_source *from, app_error *err) {
             figure_fill(f, INK_CALM, 1, x, in.y + in.h - possible, w, possible);
             x += w / 4, w /= 2;
         }
-        bool lost = c->from_codes && k == 0 && shown[0] < AGREEMENT_KEPT * c->possible[0];
+        bool lost = c->from_codes && k == 0 && c->codes.judged && !c->codes.holds;
         figure_fill(f, lost ? INK_FAULT : INK_MAIN, 1, x, in.y + in.h - h, w, h);
         char text[32];
         tick_text(text, k + 1);

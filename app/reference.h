@@ -52,7 +52,7 @@ typedef struct reference_facts {
     likeness alike; /* likewise */
     int n_trials;   /* 0 when it says the same as it is */
     reference_trial trials[REFERENCE_TRIALS]; /* best first */
-    /* 80 ms pieces of the recording that sound; none when it says the same as it is. */
+    /* 80 ms pieces of the recording that sound; none when it says the same as it is or undone. */
     int n_pieces;
     reference_piece pieces[REFERENCE_PIECES];
     double found;    /* share of them that occurs in the reference */

@@ -23,8 +23,12 @@ struct report {
 /* ---- where ---------------------------------------------------------------------------------- */
 
 static int refuse_inputs(const report *r, const char *path, app_error *err) {
-    const char *reference = option_text(r->args, "reference");
-    const char *taken = reference && same_file(path, reference) ? reference : NULL;
+    static const char *const INPUTS[] = {"reference", "codes"};
+    const char *taken = NULL;
+    for (size_t i = 0; i < sizeof INPUTS / sizeof INPUTS[0] && !taken; i++) {
+        const char *input = option_text(r->args, INPUTS[i]);
+        if (input && same_file(path, input)) taken = input;
+    }
     for (int i = 0; i < r->args->n_positional && !taken; i++)
         if (same_file(path, r->args->positional[i])) taken = r->args->positional[i];
     if (!taken) return EXIT_OK;

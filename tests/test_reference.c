@@ -170,13 +170,13 @@ static void measure(reference_facts *out, const float *pcm, size_t n, const soun
 
 /* What is undone must be what was done. */
 static void test_damages(void) {
-    static const char *const NAMES[] = {"reversed",      "frames-reversed", "order-reversed",
-                                        "half-speed",    "frames-swapped",  "three-halves-speed",
-                                        "swapped-bytes", "interleaved",     "odd-byte"};
+    static const char *const NAMES[] = {"reversed",   "frames-reversed", "order-reversed",
+                                        "half-speed", "frames-swapped",  "swapped-bytes",
+                                        "odd-byte"};
     sound s;
     reference_facts f;
     app_error err = {0};
-    if (!load(&s, SPEECH, 3.5)) return;
+    if (!load(&s, SPEECH, 2.6)) return;
     for (size_t i = 0; i < sizeof NAMES / sizeof NAMES[0]; i++) {
         const damage *d = damage_find(NAMES[i]);
         float *pcm;
@@ -202,7 +202,7 @@ static void test_shuffled(void) {
     app_error err = {0};
     float *pcm;
     size_t n;
-    if (!load(&s, SPEECH, 3.5)) return;
+    if (!load(&s, SPEECH, 2.6)) return;
     CHECK(damage_make(damage_find("frames-shuffled"), &pcm, &n, s.pcm, s.n, s.rate_hz, 7, &err) ==
               EXIT_OK,
           "%s", err.text);
@@ -217,7 +217,7 @@ static void test_shuffled(void) {
 static void test_the_same(void) {
     sound s, other;
     reference_facts f;
-    if (!load(&s, SPEECH, 3.5)) return;
+    if (!load(&s, SPEECH, 2.6)) return;
     if (!load(&other, OTHER, 5)) return;
     measure(&f, other.pcm, other.n, &s);
     CHECK(f.verdict == REFERENCE_DIFFERENT, "another recording: %s, ESTOI %g",

@@ -1,12 +1,15 @@
-/* bench_analyze.c - how often `moshi analyze` is right: every recording as it is and with every
- * damage of damage.h, counted in one table.
+/* bench_analyze.c - how often `moshi analyze` is right: every recording as it is, with changes that
+ * leave it intact (noise, level, sample rate), and with every damage of damage.h, counted in one
+ * table.
  *
- *     bench_analyze [--seconds S] [--only NAME] [--list] FILE...
+ *     bench_analyze [--seconds S] [--only NAME,...] [--list] FILE...
  *
- * --seconds takes only that much of each recording, from its first sound on; --only does one damage
- * ("clean" for none); --list prints every case on a line of its own, with its measures. */
+ * --seconds takes only that much of each recording, from its first sound on; --only does some of
+ * the rows ("clean": the recording as it is); --list prints every case on a line of its own, with
+ * its measures. */
 #include "analyze.h"
 #include "damage.h"
+#include "sound.h"
 #include "soundfile.h"
 
 #include <math.h>
@@ -56,6 +59,56 @@ static int count_case(tally *t, const char *path, const char *what, finding_kind
     return 0;
 }
 
+/* ---- what leaves speech intact -------------------------------------------------------------- */
+
+typedef struct variant {
+    const char *name;
+    double gain;  /* 0: as it is */
+    double noise; /* relative to the RMS of the recording */
+    int rate_hz;  /* 0: its own */
+} variant;
+
+static const variant VARIANTS[] = {
+    {"clean", 1, 0, 0},        {"noise-20-db", 1, 0.1, 0}, {"quiet-30-db", 0.0316, 0, 0},
+    {"8000-hz", 1, 0, 8000},   {"16000-hz", 1, 0, 16000},  {"24000-hz", 1, 0, 24000},
+    {"44100-hz", 1, 0, 44100},
+};
+enum { N_VARIANTS = sizeof VARIANTS / sizeof VARIANTS[0] };
+
+/* In 16 bits, as files are. */
+static int make_variant(sound *out, const variant *v, const float *pcm, size_t n, int rate_hz,
+                        uint64_t seed, app_error *err) {
+    sound in = {0};
+    double square = 0, scale = v->gain, peak = 1e-9;
+    int rc = sound_make(&in, n, rate_hz, err);
+    if (rc != EXIT_OK) return rc;
+    for (size_t i = 0; i < n; i++) square += (double)pcm[i] * (double)pcm[i] / (double)n;
+    uint32_t state = (uint32_t)seed + 1;
+    for (size_t i = 0; i < n; i++) {
+        state = state * 1664525u + 1013904223u;
+        double noise = ((double)state / 4294967296.0 - 0.5) * sqrt(12 * square) * v->noise;
+        in.pcm[i] = (float)((double)pcm[i] + noise);
+    }
+    rc = sound_resample(out, &in, &SINC_FILE, v->rate_hz ? v->rate_hz : rate_hz, NULL, err);
+    sound_free(&in);
+    for (size_t i = 0; i < out->n; i++) peak = fmax(peak, fabs((double)out->pcm[i]));
+    if (peak * scale > 0.999) scale = 0.999 / peak;
+    for (size_t i = 0; i < out->n; i++)
+        out->pcm[i] = (float)(rint((double)out->pcm[i] * scale * 32768) / 32768);
+    return rc;
+}
+
+/* ---- cases ---------------------------------------------------------------------------------- */
+
+/* Is `name` among the names in `only`, separated by commas? */
+static bool wanted(const char *only, const char *name) {
+    size_t n = strlen(name);
+    if (!only) return true;
+    for (const char *p = strstr(only, name); p; p = strstr(p + 1, name))
+        if ((p == only || p[-1] == ',') && (p[n] == 0 || p[n] == ',')) return true;
+    return false;
+}
+
 /* From the first 20 ms that are not silent on. */
 static void cut(const float **pcm, size_t *n, int rate_hz, double seconds) {
     size_t frame = (size_t)(rate_hz / 50), most = (size_t)(seconds * rate_hz), at = 0;
@@ -74,7 +127,7 @@ static void cut(const float **pcm, size_t *n, int rate_hz, double seconds) {
 
 static int examine(tally *rows, const char *path, double seconds, const char *only, int list,
                    uint64_t seed) {
-    app_error err;
+    app_error err = {0};
     soundfile r;
     if (soundfile_read(&r, path, 30, &err) != EXIT_OK) {
         fprintf(stderr, "%s\n", err.text);
@@ -86,16 +139,22 @@ static int examine(tally *rows, const char *path, double seconds, const char *on
     if (seconds > 0) cut(&pcm, &n, rate, seconds);
     /* A recording shorter than what is asked for is no case. */
     if (seconds == 0 || (double)n >= seconds * rate) {
-        if (!only || !strcmp(only, "clean"))
-            bad |= count_case(&rows[0], path, "clean", FINDING_KINDS, pcm, n, rate, list);
+        for (int v = 0; v < N_VARIANTS; v++) {
+            sound intact = {0};
+            if (!wanted(only, VARIANTS[v].name)) continue;
+            if (make_variant(&intact, &VARIANTS[v], pcm, n, rate, seed, &err) != EXIT_OK) return 1;
+            bad |= count_case(&rows[v], path, VARIANTS[v].name, FINDING_KINDS, intact.pcm, intact.n,
+                              intact.rate_hz, list);
+            sound_free(&intact);
+        }
         for (int d = 0; d < N_DAMAGES; d++) {
             float *spoilt;
             size_t m;
-            if (only && strcmp(only, DAMAGES[d].name) != 0) continue;
+            if (!wanted(only, DAMAGES[d].name)) continue;
             if (damage_make(&DAMAGES[d], &spoilt, &m, pcm, n, rate, seed, &err) != EXIT_OK)
                 return 1;
-            bad |= count_case(&rows[d + 1], path, DAMAGES[d].name, DAMAGES[d].kind, spoilt, m, rate,
-                              list);
+            bad |= count_case(&rows[N_VARIANTS + d], path, DAMAGES[d].name, DAMAGES[d].kind, spoilt,
+                              m, rate, list);
             free(spoilt);
         }
     }
@@ -103,10 +162,10 @@ static int examine(tally *rows, const char *path, double seconds, const char *on
     return bad;
 }
 
-static void print_row(const char *name, const tally *t) {
+static void print_row(const char *name, const tally *t, bool intact) {
     if (t->cases == 0) return;
     printf("%-22s %6d %6d", name, t->cases, t->failed);
-    if (strcmp(name, "clean") != 0)
+    if (!intact)
         printf(" %5.1f %% %5.1f %%", 100.0 * t->failed / t->cases, 100.0 * t->named / t->cases);
     else
         printf("                ");
@@ -147,14 +206,15 @@ int main(int argc, char **argv) {
         bad |= examine(rows, argv[f], seconds, only, list, (uint64_t)(f - i));
     int cases = 0, failed = 0, named = 0;
     printf("%-22s %6s %6s %7s %7s  what it was called\n", "", "cases", "failed", "found", "named");
-    print_row("clean", &rows[0]);
+    for (int v = 0; v < N_VARIANTS; v++) print_row(VARIANTS[v].name, &rows[v], true);
     for (int d = 0; d < N_DAMAGES; d++) {
-        print_row(DAMAGES[d].name, &rows[d + 1]);
-        cases += rows[d + 1].cases, failed += rows[d + 1].failed, named += rows[d + 1].named;
+        const tally *t = &rows[N_VARIANTS + d];
+        print_row(DAMAGES[d].name, t, false);
+        cases += t->cases, failed += t->failed, named += t->named;
     }
     if (cases)
         printf("%-22s %6d %6d %5.1f %% %5.1f %%\n", "all damages", cases, failed,
                100.0 * failed / cases, 100.0 * named / cases);
-    print_auc(&rows[0], &rows[1]);
+    print_auc(&rows[0], &rows[N_VARIANTS]);
     return bad;
 }
