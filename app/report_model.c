@@ -37,6 +37,14 @@ void report_recognise(model_report *r) {
              info->engine.dep_q, info->engine.text_card);
     snprintf(form, sizeof form, "%.20s/%.20s", info->names, info->numbers);
     r->n_like = repos_like(shape, form, r->like, LIKE_MAX);
+    /* Two voices have the same sizes: the user may have said which it is. */
+    for (int i = 0; i < r->n_like; i++) {
+        size_t n = strlen(r->like[i].name);
+        if (strncmp(r->name, r->like[i].name, n) != 0 || (r->name[n] && r->name[n] != '@'))
+            continue;
+        r->like[0] = r->like[i];
+        r->n_like = 1;
+    }
 }
 
 /* "kyutai/a or kyutai/b" */

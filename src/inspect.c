@@ -228,7 +228,7 @@ static int compare_copies(inspection *in) {
 /* A part whose matrices are zeros, all or half of them, has one cause and is told in one sentence.
  */
 static int judge_part(inspection *in, mo_part part) {
-    size_t matrices = 0, zero = 0, needed = 0;
+    size_t matrices = 0, zero = 0, holes = 0, needed = 0;
     const char *file = NULL;
     char text[TEXT_BYTES];
     for (size_t i = 0; i < in->info.n_tensors; i++) {
@@ -239,18 +239,20 @@ static int judge_part(inspection *in, mo_part part) {
         matrices++;
         if (m->zeros < m->count) continue;
         zero++;
+        holes += m->hole;
         needed += in->notes[i].use == MO_USED;
         file = m->ck->file.name;
     }
     if (zero == 0 || 2 * zero < matrices || matrices < 2) return 0;
     const char *effect = mo_part_if_zero(part);
+    const char *cause = holes == zero ? "it was never written (an unfinished download or copy?)"
+                                      : "the file was damaged or converted wrongly";
     if (zero == matrices)
-        snprintf(text, sizeof text, "%s is all zeros", mo_part_name(part));
+        snprintf(text, sizeof text, "all %zu", matrices);
     else
-        snprintf(text, sizeof text, "%zu of the %zu matrices of %s are zeros", zero, matrices,
-                 mo_part_name(part));
-    char *whole = mo_format("%s: %s%s%s; the file was damaged or converted wrongly", file, text,
-                            *effect ? ": " : "", effect);
+        snprintf(text, sizeof text, "%zu of the %zu", zero, matrices);
+    char *whole = mo_format("%s: %s matrices of %s are zeros%s%s; %s", file, text,
+                            mo_part_name(part), *effect ? ": " : "", effect, cause);
     int rc = whole ? add_finding(in, needed > 0, "damaged", file, NULL, whole) : no_memory(in);
     free(whole);
     return rc;

@@ -4,6 +4,7 @@
 
 #include "hub.h"
 #include "partial.h"
+#include "presets.h"
 #include "repos.h"
 #include "sha.h"
 
@@ -357,6 +358,33 @@ static void test_known(void) {
     CHECK(!near[0], "nothing is near: %s", near);
 }
 
+/* Weights are known again by their sizes and their form: two voices of each, and every model that
+ * needs no config.json. */
+static void test_known_again(void) {
+    static const char *const forms[] = {"PyTorch/BF16", "PyTorch/I8", "candle/BF16", "candle/Q8_0",
+                                        "MLX/BF16",     "MLX/8-bit",  "MLX/4-bit"};
+    known_repo found[8];
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        int n = repos_like("4096x32,16,8,32000", forms[i], found, 8);
+        CHECK(n == 2 && strstr(found[0].name, "kyutai/moshiko-") &&
+                  strstr(found[1].name, "kyutai/moshika-"),
+              "%s: %d repositories", forms[i], n);
+    }
+    CHECK(repos_like("4096x32,16,8,32000", "PyTorch/F16", found, 8) == 0, "nobody publishes that");
+    for (size_t i = 0; mo_preset_at(i); i++) {
+        const mo_preset *p = mo_preset_at(i);
+        mo_lm_config c;
+        char shape[64];
+        if (!CHECK(mo_lm_config_parse(&c, p->config, strlen(p->config), p->name, NULL) == 0, "%s",
+                   p->name))
+            continue;
+        snprintf(shape, sizeof shape, "%dx%d,%d,%d,%d", c.dim, c.layers, c.n_q, c.dep_q,
+                 c.text_card);
+        CHECK(repos_like(shape, "PyTorch/BF16", found, 8) >= 1, "%s (%s) is no known repository",
+              p->name, shape);
+    }
+}
+
 int main(void) {
     snprintf(dir, sizeof dir, "/tmp/moshi-hub-XXXXXX");
     if (!mkdtemp(dir)) return 1;
@@ -369,6 +397,7 @@ int main(void) {
     test_environment();
     test_locks();
     test_known();
+    test_known_again();
     char command[100];
     snprintf(command, sizeof command, "rm -rf '%s'", dir);
     CHECK(system(command) == 0, "cleaning up");
