@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LIST_MAX = 16, DEFAULT_DEVICE_HZ = 44100 };
+enum { LIST_MAX = 16, DEFAULT_DEVICE_HZ = 44100, DEADLINE_S = 60 };
 static const double DEFAULT_TAIL_S = 3.0;
 static const char DEFAULT_SEED[] = "299792458";
 
@@ -35,6 +35,7 @@ typedef struct check {
     int runs, done, skipped, verdicts[CHECK_INVALID + 1];
     bool device_passes[LIST_MAX]; /* all runs so far */
     json_t *records;              /* of this start's matrix, in order */
+    json_t *left_out;             /* devices that do not work: [{name, reason}] */
 } check;
 
 /* ---- what was asked for --------------------------------------------------------------------- */
@@ -109,6 +110,42 @@ static int best_device(check *c, const arguments *args, app_error *err) {
     return rc;
 }
 
+/* A device that ends the process, refuses or never answers costs its own runs and no others. One
+ * that computes wrong is what the runs are for. */
+static int leave_out_dead(check *c, const arguments *args, app_error *err) {
+    int rc = EXIT_OK, alive = 0, asked = c->n_devices;
+    for (int i = 0; rc == EXIT_OK && i < asked; i++) {
+        const char *name = c->devices[i].name, *verdict = "works";
+        char reason[1024] = "";
+        probe_result r = {0};
+        trial t = {.device = name,
+                   .model = &c->setup.model,
+                   .threads = (int)option_of(args, "threads")->integer};
+        if (strcmp(c->devices[i].kind, "cpu") != 0)
+            rc = trial_do(&t, DEADLINE_S, &r, &verdict, reason, sizeof reason, err);
+        bool works =
+            !strcmp(verdict, "works") || !strcmp(verdict, "wrong answers") || r.code == TRIAL_MODEL;
+        json_decref(r.facts);
+        if (rc == EXIT_OK && works && reason[0])
+            fprintf(stderr, "moshi: device '%s': %s; its runs show what that sounds like\n", name,
+                    reason);
+        if (rc == EXIT_OK && works) {
+            c->devices[alive++] = c->devices[i];
+        } else if (rc == EXIT_OK && asked == 1) {
+            rc = app_fail(err, EXIT_DEVICE, "device '%s' does not work: %s", name, reason);
+        } else if (rc == EXIT_OK) {
+            fprintf(stderr, "moshi: device '%s' does not work: %s; its runs are left out\n", name,
+                    reason);
+            json_array_append_new(
+                c->left_out, json_pack("{s:s, s:o}", "name", name, "reason", json_text(reason)));
+        }
+    }
+    c->n_devices = alive;
+    if (rc == EXIT_OK && alive == 0)
+        rc = app_fail(err, EXIT_DEVICE, "no device of those that were named works");
+    return rc;
+}
+
 static int choose_resamplers(check *c, const arguments *args, app_error *err) {
     const char *given = text_or(args, "resampler", "all");
     if (!strcmp(given, "all")) {
@@ -175,7 +212,11 @@ static int prepare(check *c, app_error *err) {
     if (rc != EXIT_OK) return rc;
     s->model = model_choose(option_text(args, "model"));
     rc = model_locate(&s->model, args, s->quiet, err);
-    if (rc == EXIT_OK && c->n_devices == 0) rc = best_device(c, args, err);
+    c->left_out = json_array();
+    if (rc == EXIT_OK && c->n_devices == 0)
+        rc = best_device(c, args, err);
+    else if (rc == EXIT_OK)
+        rc = leave_out_dead(c, args, err);
     c->runs = c->n_devices * c->types.n * c->n_resamplers * c->seed_words.n;
     if (rc == EXIT_OK) rc = model_files_hash(&s->files, &s->model, s->quiet, err);
     if (rc != EXIT_OK) return rc;
@@ -365,7 +406,7 @@ static void conclude_one(const check *c, conclusion *out) {
     else if (passes)
         snprintf(out->next, sizeof out->next,
                  "the same command on the machine with the other device, then there: moshi compare "
-                 "cpu DEVICE --input FILE");
+                 "cpu DEVICE");
     else
         snprintf(out->next, sizeof out->next,
                  "moshi inspect MODEL (damaged weights? delays?); moshi check --type f32,q8_0 (the "
@@ -374,7 +415,7 @@ static void conclude_one(const check *c, conclusion *out) {
 }
 
 static void conclude_several(const check *c, conclusion *out) {
-    bool cpu = false, cpu_passes = true, others_pass = true;
+    bool cpu = false, cpu_passes = true, others_pass = json_array_size(c->left_out) == 0;
     for (int i = 0; i < c->n_devices; i++) {
         bool is_cpu = !strcmp(c->devices[i].kind, "cpu");
         cpu |= is_cpu;
@@ -400,13 +441,12 @@ static void conclude_several(const check *c, conclusion *out) {
           "moshi inspect MODEL (damaged weights? delays?); moshi check --type f32,q8_0; moshi "
           "analyze on both recordings: do they fail in the same way?"},
          {"D", "The CPU's answer fails and the other device's passes.",
-          "moshi doctor (is the CPU at fault?); moshi compare cpu DEVICE --input FILE"}},
+          "moshi doctor (is the CPU at fault?); moshi compare cpu DEVICE"}},
         {{"A",
           "The CPU gives intact speech and another device does not: that device, its driver or "
           "its kernels are at fault; the code, the configuration and the model file are not.",
-          "moshi compare cpu DEVICE --input FILE names the first operation that differs; until it "
-          "is "
-          "mended use the CPU (MOSHI_USE_CPU=1)"},
+          "moshi doctor and moshi compare cpu DEVICE name the first operation that differs; until "
+          "it is mended use the CPU (MOSHI_USE_CPU=1)"},
          {"C", "All devices give intact speech.",
           "if it still sounds wrong, look behind the model: moshi analyze on a recording of what "
           "was heard"}},
@@ -426,7 +466,7 @@ static void conclude(const check *c, conclusion *out) {
         snprintf(out->next, sizeof out->next,
                  "moshi codec roundtrip on the input, and listen: if that is broken, the codec's "
                  "file is (moshi inspect); else --input with a clear recording of one voice");
-    } else if (c->n_devices == 1) {
+    } else if (c->n_devices == 1 && json_array_size(c->left_out) == 0) {
         conclude_one(c, out);
     } else {
         conclude_several(c, out);
@@ -454,13 +494,13 @@ static int report(const check *c, app_error *err) {
     conclusion end = {0};
     conclude(c, &end);
     if (c->json)
-        return json_print(json_pack("{s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:s, s:O}", "runs",
-                                    c->runs, "skipped", c->skipped, "passed",
-                                    c->verdicts[CHECK_PASS], "failed", c->verdicts[CHECK_FAIL],
-                                    "invalid", c->verdicts[CHECK_INVALID], "response",
-                                    EXPERIMENT_RESPONSE, "scenario", end.scenario, "conclusion",
-                                    end.text, "next", end.next, "records", c->records),
-                          err);
+        return json_print(
+            json_pack("{s:i, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:s, s:O, s:O}", "runs", c->runs,
+                      "skipped", c->skipped, "passed", c->verdicts[CHECK_PASS], "failed",
+                      c->verdicts[CHECK_FAIL], "invalid", c->verdicts[CHECK_INVALID], "response",
+                      EXPERIMENT_RESPONSE, "scenario", end.scenario, "conclusion", end.text, "next",
+                      end.next, "records", c->records, "left_out", c->left_out),
+            err);
     printf("\n%d runs: %d pass, %d fail, %d invalid; %d of them were there already\n", c->runs,
            c->verdicts[CHECK_PASS], c->verdicts[CHECK_FAIL], c->verdicts[CHECK_INVALID],
            c->skipped);
@@ -481,6 +521,7 @@ static void check_close(check *c) {
     model_choice_free(&c->setup.model);
     json_decref(c->setup.earlier);
     json_decref(c->records);
+    json_decref(c->left_out);
     free(c);
 }
 
@@ -493,7 +534,7 @@ static int run(const arguments *args, app_error *err) {
     if (rc == EXIT_OK) rc = run_matrix(c, err);
     if (rc == EXIT_OK) rc = restore_response(c, err);
     if (rc == EXIT_OK) rc = report(c, err);
-    bool all_pass = c->verdicts[CHECK_PASS] == c->runs;
+    bool all_pass = c->verdicts[CHECK_PASS] == c->runs && json_array_size(c->left_out) == 0;
     check_close(c);
     if (rc != EXIT_OK) return rc;
     return all_pass ? EXIT_OK : EXIT_FAILED;
