@@ -12,6 +12,8 @@
 static const double SILENT_DB = -72;
 /* Clean speech stays below 2, cut speech above 10. */
 static const double SEAM_SURPRISE = 3.5;
+/* Behind a glitch the sound goes on; another frame is another sound. */
+static const double STRANGE_DB = 3.7;
 /* What one cause explains is not counted as a second fault: confidences of later hypotheses are
  * multiplied by how much room the earlier ones leave. */
 static double left_over(const findings *f) {
@@ -67,7 +69,8 @@ static finding_kind kind_of_seams(const splice_facts *s, double turned_direction
     if (turned > 0.5 && turned >= s->mend_swap)
         return turned_direction >= 0 ? FINDING_FRAMES_REVERSED : FINDING_ORDER_REVERSED;
     if (s->mend_swap > 0.5) return FINDING_FRAMES_SWAPPED;
-    if (s->broken * 10 > s->boundaries * 4) return FINDING_FRAMES_SHUFFLED;
+    if (s->broken * 10 > s->boundaries * 4)
+        return s->strange_db < STRANGE_DB ? FINDING_GLITCHES : FINDING_FRAMES_SHUFFLED;
     return FINDING_FRAMES_DROPPED;
 }
 
@@ -103,11 +106,11 @@ static void judge_losses(analysis *a) {
     }
 }
 
-/* How sure a grid is: chance must not explain it, and neither may the frames of a telephone codec,
- * which leave small marks at few boundaries. */
+/* How sure a grid is: chance must not explain it, and neither may the frames of a codec. Telephone
+ * codecs leave marks at few boundaries, neural ones small marks at up to half of them. */
 static double seam_confidence(const splice_facts *s) {
     double share = s->boundaries ? (double)s->broken / s->boundaries : 0;
-    double mark = finding_confidence(s->size * share, 0.9, 0.3);
+    double mark = finding_confidence(s->size * share, s->size < 5 ? 2.2 : 0.9, 0.3);
     return mark * finding_confidence(s->surprise, SEAM_SURPRISE, 1.2);
 }
 
@@ -126,7 +129,7 @@ static void judge_seams(analysis *a, double turned_direction) {
 }
 
 /* Shuffled silence has hard edges, and muted frames lie on a grid: what breaks most boundaries goes
- * first. */
+ * first, but gaps at nearly every one are no accident. */
 static int judge_cuts(analysis *a, const float *pcm, size_t n, app_error *err) {
     const splice_facts *s = &a->splice;
     voice_facts turned = {0};
@@ -138,7 +141,8 @@ static int judge_cuts(analysis *a, const float *pcm, size_t n, app_error *err) {
         free(x);
         if (rc != EXIT_OK) return rc;
     }
-    bool most = s->broken * 10 > s->boundaries * 4;
+    bool gaps_everywhere = s->gaps * 10 > s->boundaries * 7;
+    bool most = s->broken * 10 > s->boundaries * 4 && !gaps_everywhere;
     judge_repeats(a);
     if (most) judge_seams(a, turned.direction);
     judge_losses(a);

@@ -11,7 +11,9 @@
 #include <time.h>
 
 /* Counts up when the meaning of a record changes. */
-enum { RECORD_VERSION = 1 };
+enum { RECORD_VERSION = 1, FEW_WORDS = 10 /* too few for a speed */ };
+/* Words per second of sound. People who hurry say 5 to 6, damaged text weights a word a frame. */
+static const double FASTEST_WORDS_HZ = 8;
 
 typedef struct work {
     check_run *run;
@@ -307,6 +309,16 @@ static check_verdict decide(const work *w, char *reason, size_t n) {
     }
     if (w->verdict.passes && w->group->said.words == 0) {
         snprintf(reason, n, "the model said no word");
+        return CHECK_FAIL;
+    }
+    double spoken_s = (double)w->verdict.codes.frames * CHECK_FRAME / CHECK_RATE_HZ;
+    size_t words = w->group->said.words;
+    if (w->verdict.passes && words >= FEW_WORDS && (double)words > FASTEST_WORDS_HZ * spoken_s) {
+        snprintf(
+            reason, n,
+            "the inner text does not belong to the sound: %zu words with %.1f s of sound, more "
+            "than anybody can say (damaged text weights?)",
+            words, spoken_s);
         return CHECK_FAIL;
     }
     if (w->fault)

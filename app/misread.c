@@ -336,18 +336,19 @@ static bool inspect_values(source *s, uint16_t *bits) {
     return true;
 }
 
-/* Where to take `most` of n samples; half a second at a time. */
-static size_t loudest_part(const float *raw, size_t n, size_t most) {
+/* Where to take `most` of n samples; half a second at a time. What moves most, not what is loudest:
+ * misread silence may be as loud as can be. */
+static size_t busiest_part(const float *raw, size_t n, size_t most) {
     size_t step = most / 8, best = 0;
-    double loudest = -1;
+    double busiest = -1;
     if (step == 0) return 0;
     for (size_t at = 0; at + most <= n; at += step) {
         double sum = 0;
-        for (size_t i = at; i < at + most; i += 7) {
-            double x = isfinite(raw[i]) && fabsf(raw[i]) < 2 ? (double)raw[i] : 0;
-            sum += x * x;
+        for (size_t i = at; i + 1 < at + most; i += 7) {
+            double step_to_next = (double)raw[i + 1] - (double)raw[i];
+            if (fabs(step_to_next) < 4) sum += step_to_next * step_to_next;
         }
-        if (sum > loudest) loudest = sum, best = at;
+        if (sum > busiest) busiest = sum, best = at;
     }
     return best;
 }
@@ -374,7 +375,7 @@ int misread_undo(float **out, size_t *n_out, finding_kind *kind, const char **wh
 
 int misread_find(findings *found, const float *raw, size_t n, int rate_hz, app_error *err) {
     size_t most = (size_t)(EXAMINED_S * rate_hz);
-    raw += loudest_part(raw, n, most);
+    raw += busiest_part(raw, n, most);
     source s = {.raw = raw, .n = n < most ? n : most};
     uint16_t *bits = malloc((s.n + 1) * sizeof *bits);
     if (!bits) return app_no_memory(err);

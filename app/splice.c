@@ -319,6 +319,15 @@ static void add_mark(splice_facts *out, splice_mark_kind kind, size_t at, size_t
         out->marks[kind][out->n_marks[kind]++] = (splice_mark){at, length};
 }
 
+/* The largest outlier of a boundary; 0 where nothing sounds. */
+static float boundary_size(const errors *e, size_t at) {
+    float size = 0;
+    if (e->size[at] == 0) return 0;
+    for (size_t i = at - 1; i <= at + 2; i++)
+        if (e->size[i] > size) size = e->size[i];
+    return size;
+}
+
 /* Boundaries where something sounds, and those among them with an outlier; these are marked in
  * `marks`, which may be NULL. */
 static void count_broken(const errors *e, size_t n, const grid *g, int *boundaries, int *broken,
@@ -326,13 +335,58 @@ static void count_broken(const errors *e, size_t n, const grid *g, int *boundari
     *boundaries = *broken = 0;
     for (size_t at = g->phase; at + 3 < n; at += g->period) {
         if (at < 2 || e->size[at] == 0) continue;
-        float size = 0;
-        for (size_t i = at - 1; i <= at + 2; i++)
-            if (e->size[i] > size) size = e->size[i];
         ++*boundaries;
-        *broken += size >= g->size;
-        if (marks && size >= g->size) add_mark(marks, MARK_SEAM, at, 0);
+        if (boundary_size(e, at) < g->size) continue;
+        ++*broken;
+        if (marks) add_mark(marks, MARK_SEAM, at, 0);
     }
+}
+
+/* ---- what lies on either side --------------------------------------------------------------- */
+
+static double predicted(const float *x, size_t n, int order, const double *a) {
+    double energy = ROUNDING * ROUNDING;
+    for (size_t i = (size_t)order; i < n; i++) {
+        double sum = 0;
+        for (size_t k = 0; k <= (size_t)order; k++) sum += a[k] * (double)x[i - k];
+        energy += sum * sum;
+    }
+    return energy;
+}
+
+/* How much worse `reach` samples from `at` on are predicted by what is before them than by
+ * themselves, dB; scratch[2 * reach], whose first half is a window. */
+static double foreign_db(const float *pcm, size_t n, size_t at, size_t reach, int order,
+                         float *scratch) {
+    double before[ORDER_MAX + 1], own[ORDER_MAX + 1];
+    size_t hop = reach / 2, centre = hop / 2;
+    fit(pcm, n, at - reach + centre, hop, order, scratch, scratch + reach, before);
+    fit(pcm, n, at + centre, hop, order, scratch, scratch + reach, own);
+    return 10 * log10(predicted(pcm + at, reach, order, before) /
+                      predicted(pcm + at, reach, order, own));
+}
+
+/* Compare the broken boundaries with the middles of the blocks behind them. */
+static int find_strangeness(splice_facts *out, const errors *e, const float *pcm, size_t n,
+                            int rate_hz, const grid *g, app_error *err) {
+    int order = order_of(rate_hz);
+    size_t reach = (size_t)(rate_hz / 50), half = g->period / 2, count = 0;
+    if (reach > half) reach = half;
+    reach -= reach % 4;
+    size_t most = n / g->period + 1;
+    float *across = calloc(2 * most + 2 * reach, sizeof *across);
+    float *inside = across + most, *scratch = inside + most;
+    if (!across) return app_no_memory(err);
+    for (size_t i = 0; i < reach; i++)
+        scratch[i] = (float)(0.5 - 0.5 * cos(2 * M_PI * ((double)i + 0.5) / (double)reach));
+    for (size_t at = g->phase; at + g->period + 3 < n; at += g->period) {
+        if (at < reach + 2 || boundary_size(e, at) < g->size || e->size[at + half] == 0) continue;
+        across[count] = (float)foreign_db(pcm, n, at, reach, order, scratch);
+        inside[count++] = (float)foreign_db(pcm, n, at + half, reach, order, scratch);
+    }
+    out->strange_db = count ? (double)median(across, count) - (double)median(inside, count) : 0;
+    free(across);
+    return EXIT_OK;
 }
 
 /* ---- undoing -------------------------------------------------------------------------------- */
@@ -531,7 +585,9 @@ static int find_seams(splice_facts *out, errors *e, const float *pcm, size_t n, 
     out->surprise = g.surprise;
     out->size = (double)g.size;
     count_broken(e, n, &g, &out->boundaries, &out->broken, out);
-    return g.surprise > 1 ? try_mends(out, pcm, n, rate_hz, &g, err) : EXIT_OK;
+    if (g.surprise <= 1) return EXIT_OK;
+    rc = find_strangeness(out, e, pcm, n, rate_hz, &g, err);
+    return rc == EXIT_OK ? try_mends(out, pcm, n, rate_hz, &g, err) : rc;
 }
 
 int splice_measure(splice_facts *out, const float *pcm, size_t n, int rate_hz, app_error *err) {

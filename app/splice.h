@@ -27,12 +27,14 @@ typedef struct splice_facts {
     double prediction_gain_db; /* of active frames: how well samples follow from earlier ones */
     double events_per_s;       /* strong outliers of the prediction error */
     /* The most unlikely grid. */
-    int period;      /* samples; 0: none */
-    int phase;       /* first boundary */
-    double surprise; /* -log10 of the chance that so many outliers fall on any such grid */
-    int boundaries;  /* of that grid, in active parts */
-    int broken;      /* of those, how many carry an outlier */
-    double size;     /* of such an outlier at least, in medians of the error around it */
+    int period;        /* samples; 0: none */
+    int phase;         /* first boundary */
+    double surprise;   /* -log10 of the chance that so many outliers fall on any such grid */
+    int boundaries;    /* of that grid, in active parts */
+    int broken;        /* of those, how many carry an outlier */
+    double size;       /* of such an outlier at least, in medians of the error around it */
+    double strange_db; /* how much worse what follows a broken boundary is predicted by what is
+                          before it, than elsewhere: small when the sound goes on behind it */
     double mend_reverse, mend_swap, mend_order; /* share of broken boundaries mended by turning each
                          block around, by swapping neighbours, by reversing the order of blocks */
     /* Adjacent repetitions. */
