@@ -6,6 +6,7 @@
 #                   SAN=address,undefined or SAN=thread: everything built and run with sanitizers
 #   make bench      how fast this machine is
 #   make cost       what each number format costs the demo model
+#   make catalogue  every known way to garble speech, and what the program says to it
 #   make fuzz       fuzz every reader for FUZZ_SECONDS each (needs clang)
 #   make lint       format, static checks, rules of the library
 #   make install    PREFIX=/usr/local DESTDIR=; make uninstall takes it away again
@@ -97,7 +98,7 @@ LIB_SRC := $(wildcard src/*.c) $(wildcard src/cpu/*.c)
 APP_SRC := $(wildcard app/*.c)
 TEST_SRC := $(wildcard tests/test_*.c)
 # Programs that test scripts start.
-HELPER_SRC := tests/http_server.c
+HELPER_SRC := tests/http_server.c tests/inject.c
 # Devices with one thing wrong each, in the place of src/devices.c.
 FAULTY_SRC := tests/faulty_devices.c
 # Linked into every test: reference implementations, model generators, file helpers.
@@ -164,7 +165,7 @@ $(B)/src/quant_plain.o: ISA := -O3
 $(B)/src/quant_avx2.o: ISA := -O3 $(ISA_AVX2)
 $(B)/src/quant_avx512.o: ISA := -O3 $(ISA_AVX512)
 
-.PHONY: all lib program tests test bench cost fuzz fuzzers lint info install install-lib uninstall clean \
+.PHONY: all lib program tests test bench cost catalogue fuzz fuzzers lint info install install-lib uninstall clean \
         need-compiler need-jansson need-sndfile FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -279,6 +280,11 @@ bench: program $(BENCHES) $(B)/tests/test_ops $(B)/tests/test_attend
 COST_RECORDINGS ?= 60
 cost: program $(B)/tests/bench/bench_cost $(B)/tests/bench/pack_model
 	@B='$(B)' sh tests/cost.sh $(COST_RECORDINGS)
+
+# Rows to run; none: all, which takes a quarter of an hour.
+ROWS ?=
+catalogue: program $(B)/tests/inject $(B)/tests/moshi-faulty
+	@B='$(B)' sh tests/catalogue.sh $(ROWS)
 
 # ---- fuzz --------------------------------------------------------------------------------------
 # The library is built with coverage and sanitizers in its own build directory.
