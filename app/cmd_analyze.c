@@ -169,11 +169,11 @@ static json_t *reference_json(const reference_facts *r) {
         json_array_append_new(pieces,
                               json_pack("{s:f, s:f, s:f}", "at_s", r->pieces[i].at_s, "from_s",
                                         r->pieces[i].from_s, "match", r->pieces[i].match));
-    return json_pack("{s:s, s:f, s:i, s:o, s:o, s:o, s:o, s:f, s:f}", "verdict",
+    return json_pack("{s:s, s:f, s:i, s:o, s:o, s:o, s:o, s:f, s:f, s:f}", "verdict",
                      reference_verdict_name(r->verdict), "seconds", r->seconds, "rate_hz",
                      r->rate_hz, "alignment", alignment_json(&r->laid), "likeness",
                      likeness_json(&r->alike), "trials", trials, "pieces", pieces, "pieces_found",
-                     r->found, "pieces_in_order", r->in_order);
+                     r->found, "pieces_in_order", r->in_order, "pieces_ahead", r->ahead);
 }
 
 static json_t *parts_json(const double *parts, int n) {

@@ -299,17 +299,20 @@ static int find_pieces_in(reference_facts *out, const sound *heard, const sound 
 
 /* Do the pieces go on where the one before ended? */
 static void count_pieces(reference_facts *out, double block_s) {
-    int found = 0, pairs = 0, next = 0;
+    int found = 0, pairs = 0, next = 0, ahead = 0;
     for (int i = 0; i < out->n_pieces; i++) {
         const reference_piece *p = &out->pieces[i];
         if (fabs(p->match) < PIECE_FOUND) continue;
         found++;
         if (i == 0 || fabs(p[-1].match) < PIECE_FOUND) continue;
+        double jump = (p->from_s - p[-1].from_s) - (p->at_s - p[-1].at_s);
         pairs++;
-        next += fabs((p->from_s - p[-1].from_s) - (p->at_s - p[-1].at_s)) < 0.1 * block_s;
+        next += fabs(jump) < 0.1 * block_s;
+        ahead += jump >= 0.1 * block_s;
     }
     out->found = out->n_pieces ? (double)found / out->n_pieces : 0;
     out->in_order = pairs ? (double)next / pairs : 0;
+    out->ahead = pairs > next ? (double)ahead / (pairs - next) : 0;
 }
 
 static int find_pieces(bench *b, app_error *err) {

@@ -19,7 +19,7 @@ enum {
 #define REFERENCE_LONGEST_S 60.0
 /* From this ESTOI on two sounds say the same; below REFERENCE_TRACE nothing in common is proved. */
 #define REFERENCE_SAME  0.6
-#define REFERENCE_TRACE 0.25
+#define REFERENCE_TRACE 0.33
 
 /* Something that was undone. */
 typedef struct reference_trial {
@@ -57,6 +57,7 @@ typedef struct reference_facts {
     reference_piece pieces[REFERENCE_PIECES];
     double found;    /* share of them that occurs in the reference */
     double in_order; /* of those, how many continue the one before */
+    double ahead;    /* of the others, how many come from farther on */
 } reference_facts;
 
 /* `raw` are n samples as they came from a file (numbers that are not finite included), `seams` what
