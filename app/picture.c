@@ -194,7 +194,9 @@ static int encode(app_buffer *out, png_image *image, const void *pixels, const v
     void *file = malloc(size);
     int rc = file ? EXIT_OK : app_no_memory(err);
     if (rc == EXIT_OK && !png_image_write_to_memory(image, file, &size, 0, pixels, 0, palette))
-        rc = app_fail(err, EXIT_INTERNAL, "libpng: %s", image->message);
+        rc = strstr(image->message, "memory")
+                 ? app_no_memory(err)
+                 : app_fail(err, EXIT_INTERNAL, "libpng: %s", image->message);
     if (rc == EXIT_OK) rc = app_buffer_add(out, file, size, err);
     free(file);
     png_image_free(image);

@@ -1,7 +1,7 @@
 /* test_html_report.c - do the pictures show what is in the sound, where it is, and is the page
  * sound markup that loads nothing and obeys nobody? */
+#include "alloc_fail.h"
 #include "check.h"
-#include "damage.h"
 #include "html_report.h"
 
 #include <math.h>
@@ -390,6 +390,48 @@ static void test_edges(void) {
     free(x);
 }
 
+static int draw_all(const soundfile *r, const analysis *a, app_error *err) {
+    plot_set plots;
+    html_report page = {0};
+    app_buffer out = {0}, png = {0};
+    plot_source from = {.pcm = r->pcm, .n = r->n, .rate_hz = r->facts.rate_hz, .found = a};
+    int rc = plots_draw(&plots, &from, err);
+    if (rc == EXIT_OK) rc = html_report_add(&page, "x.wav", r, a, &plots, err);
+    if (rc == EXIT_OK) rc = html_report_page(&out, &page, err);
+    if (rc == EXIT_OK && picture_can_encode()) rc = figure_png(&png, &plots.list[0].drawn, err);
+    app_buffer_free(&png);
+    app_buffer_free(&out);
+    html_report_free(&page);
+    plots_free(&plots);
+    return rc;
+}
+
+/* Without memory at any point: an error, and nothing lost (a sanitizer would tell). */
+static void test_no_memory(void) {
+    enum { N = 3000 };
+    float x[N];
+    static analysis a;
+    soundfile r = {.pcm = x, .n = N, .facts = {.rate_hz = 8000, .channels = 1}};
+    app_error err = {0};
+    if (!alloc_fail_works()) {
+        SKIP("allocations cannot be made to fail here");
+        return;
+    }
+    for (int i = 0; i < N; i++) x[i] = (float)sin(i * 0.3);
+    CHECK(analyze_pcm(&a, x, N, 8000, &err) == EXIT_OK, "%s", err.text);
+    alloc_fail_at(0, false);
+    CHECK(draw_all(&r, &a, &err) == EXIT_OK, "%s", err.text);
+    long all = alloc_count();
+    for (long n = 1; n <= all; n += 1 + n / 8) {
+        err.text[0] = 0;
+        alloc_fail_at(n, true);
+        int rc = draw_all(&r, &a, &err);
+        alloc_fail_at(0, false);
+        CHECK(rc == EXIT_MEMORY && err.text[0], "allocation %ld of %ld: %d %s", n, all, rc,
+              err.text);
+    }
+}
+
 #endif
 
 int main(void) {
@@ -406,6 +448,7 @@ int main(void) {
     test_more_plots();
     test_page();
     test_edges();
+    test_no_memory();
 #else
     SKIP("built without kissfft: pictures");
 #endif
