@@ -135,7 +135,8 @@ run 2 "$moshi" analyze a.wav --report -
 says "standard output"
 run 2 "$moshi" analyze a.wav --report missing/a.html
 says "missing/a.html: cannot write"
-run 2 "$moshi" analyze a.wav missing.wav --report a.html --png p
+# shellcheck disable=SC2086 # two words or none
+run 2 "$moshi" analyze a.wav missing.wav --report a.html ${pictures:+--png p}
 says "missing.wav"
 only a.wav
 if [ -c /dev/full ]; then
@@ -145,7 +146,8 @@ else
     skip "no /dev/full"
 fi
 # Files that may not grow beyond 4 KB, as on a full disk.
-run 2 sh -c 'ulimit -f 8; exec "$@"' sh "$moshi" analyze a.wav --report a.html --png p
+# shellcheck disable=SC2086
+run 2 sh -c 'ulimit -f 8; exec "$@"' sh "$moshi" analyze a.wav --report a.html ${pictures:+--png p}
 says "cannot write: File too large"
 only a.wav
 
