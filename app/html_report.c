@@ -241,6 +241,11 @@ static void add_codec_facts(markup *m, const recode_facts *c) {
                  "%.0f %% of the first codebook come back from the recording, %.0f %% would from "
                  "their own decoding",
                  100 * c->codes.part[0], 100 * c->possible[0]);
+    if (c->displaced) {
+        markup_print(m, "; they are displaced: ");
+        markup_text(m, c->displaced->name);
+        markup_print(m, " (undone, %.0f %% come back)", 100 * c->without);
+    }
     end_fact(m);
 }
 

@@ -411,26 +411,28 @@ static int plot_agreement(figure *f, const plot_source *from, app_error *err) {
 }
 
 enum { TRIALS_SHOWN = 12 };
+/* Where bars begin and end. */
+static const double LEAST_DB = -20, MOST_DB = 40;
 
-/* What may have happened to the codes, and how much of the recording that explains. */
+/* What may have happened to the codes, and how near the sound of that comes to the recording. */
 static int plot_hypotheses(figure *f, const plot_source *from, app_error *err) {
     const recode_facts *c = &from->found->codec;
     int n = c->n_trials < TRIALS_SHOWN ? c->n_trials : TRIALS_SHOWN;
-    const double row = 18, names = 330;
+    const double row = 18, names = 400;
     int rc = figure_open(f, WIDTH, TOP + row * n, err);
     if (rc != EXIT_OK) return rc;
     figure_text(f, INK_TEXT, ALIGN_LEFT, 4, 13, "what may have happened to the codes");
-    figure_text(f, INK_TEXT, ALIGN_RIGHT, LEFT + COLUMNS, 13, "likeness of the sound (ESTOI)");
+    figure_text(f, INK_TEXT, ALIGN_RIGHT, LEFT + COLUMNS, 13, "likeness of the sound (SI-SDR), dB");
     snprintf(f->alt, sizeof f->alt, "Hypotheses: the recording is most like its codes %s",
              n > 0 ? c->trials[0].what : "");
     for (int i = 0; i < n; i++) {
         const recode_trial *t = &c->trials[i];
-        double y = TOP + row * i, like = fmin(fmax(t->alike.estoi, 0), 1);
+        double y = TOP + row * i, like = (t->alike.si_sdr_db - LEAST_DB) / (MOST_DB - LEAST_DB);
         char text[32];
-        snprintf(text, sizeof text, "%.2f", t->alike.estoi);
+        snprintf(text, sizeof text, "%.1f", t->alike.si_sdr_db);
         figure_text(f, INK_TEXT, ALIGN_LEFT, 4, y + 10, t->what);
         figure_fill(f, i == 0 ? INK_MAIN : INK_CALM, 1, names, y,
-                    fmax((LEFT + COLUMNS - 40 - names) * like, 1), row - 5);
+                    fmax((LEFT + COLUMNS - 50 - names) * fmin(like, 1), 1), row - 5);
         figure_text(f, INK_TEXT, ALIGN_RIGHT, LEFT + COLUMNS, y + 10, text);
     }
     return f->svg.rc;

@@ -1,6 +1,7 @@
 /* report.c - the files of a report: opened early, written when they are ready, named at the end. */
 #include "report.h"
 
+#include "model.h"
 #include "outfile.h"
 
 #include <errno.h>
@@ -31,6 +32,8 @@ static int refuse_inputs(const report *r, const char *path, app_error *err) {
     }
     for (int i = 0; i < r->args->n_positional && !taken; i++)
         if (same_file(path, r->args->positional[i])) taken = r->args->positional[i];
+    if (!taken && (option_given(r->args, "model") || option_given(r->args, "codes")))
+        return model_check_output(r->args, path, NULL, err);
     if (!taken) return EXIT_OK;
     return app_fail(err, EXIT_USAGE, "%s: is the input file %s; wanted another name", path, taken);
 }

@@ -267,13 +267,14 @@ static void test_more_plots(void) {
         a.reference.pieces[i] =
             (reference_piece){.at_s = 0.08 * i, .from_s = 2 - 0.08 * i, .match = 1};
     c->measured = c->from_codes = true;
-    c->codebooks = c->given_codebooks = 4;
-    for (int k = 0; k < 4; k++) c->possible[k] = 0.4 / (k + 1), c->agreement[k] = 0.4 / (k + 1);
-    c->agreement[0] = 0.1;
+    c->codebooks = 4;
+    for (int k = 0; k < 4; k++) c->possible[k] = 0.4 / (k + 1), c->codes.part[k] = 0.4 / (k + 1);
+    c->codes.part[0] = 0.1;
+    c->codes.judged = true;
     c->n_trials = 2;
-    c->trials[0] =
-        (recode_trial){.what = "acoustic codebooks <one> frame late", .alike = {.estoi = 0.9}};
-    c->trials[1] = (recode_trial){.what = "as they are", .alike = {.estoi = -0.1}};
+    c->trials[0] = (recode_trial){.what = "acoustic codebooks <one> frame late",
+                                  .alike = {.si_sdr_db = 35.04}};
+    c->trials[1] = (recode_trial){.what = "as they are", .alike = {.si_sdr_db = -3.1}};
     if (!CHECK(plots_draw(&plots, &from, &err) == EXIT_OK, "%s", err.text)) return;
     const plot *pieces = plot_named(&plots, "pieces"), *agree = plot_named(&plots, "agreement"),
                *why = plot_named(&plots, "hypotheses");
@@ -286,8 +287,8 @@ static void test_more_plots(void) {
                   height_of(agree, "main", 3) < 0,
               "the other codebooks");
         CHECK(strstr(why->drawn.svg.out.data, "acoustic codebooks &lt;one&gt; frame late") &&
-                  strstr(why->drawn.svg.out.data, ">0.90<") &&
-                  strstr(why->drawn.svg.out.data, ">-0.10<"),
+                  strstr(why->drawn.svg.out.data, ">35.0<") &&
+                  strstr(why->drawn.svg.out.data, ">-3.1<"),
               "what may have happened");
         CHECK(strstr(agree->drawn.alt, "4 codebooks 10 percent"), "%s", agree->drawn.alt);
     }
