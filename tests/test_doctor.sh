@@ -190,9 +190,10 @@ die() {
     rm -rf answers
     mkdir answers
     "$moshi" reply "$long" -o answers/a.wav --quiet 2>err >out &
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
-        [ -z "$(find answers -type f)" ] || break
-        sleep 0.2
+    waited=0
+    while [ -z "$(find answers -type f)" ] && [ $waited -lt 300 ]; do
+        sleep 0.1
+        waited=$((waited + 1))
     done
     kill "-$1" $!
     wait $!
