@@ -6,6 +6,7 @@
 #include "json.h"
 #include "modelfiles.h"
 #include "side.h"
+#include "soundpair.h"
 #include "verb.h"
 
 #include <inttypes.h>
@@ -24,6 +25,7 @@ typedef struct compare {
     side_setup setup;
     side reference, a, b;
     bool pair;          /* there is a second side */
+    bool sounds;        /* both are recordings */
     difference between; /* of a and b */
     witness instruments;
     verdict verdict;
@@ -289,6 +291,11 @@ static void print_side(const char *letter, const side *s) {
     print_said(s);
 }
 
+static void print_verdict(const compare *c) {
+    printf("\nverdict  %s\nreason   %s\nnext     %s\n", VERDICT_WORDS[c->verdict], c->reason,
+           c->next);
+}
+
 static void print_words(const compare *c) {
     const stimulus *in = &c->setup.input;
     printf("input      %s, %.2f s; %zu frames of it number by number\n", in->source,
@@ -305,8 +312,7 @@ static void print_words(const compare *c) {
     print_side("B", &c->b);
     printf("A against B\n");
     print_difference(&c->between);
-    printf("\nverdict  %s\nreason   %s\nnext     %s\n", VERDICT_WORDS[c->verdict], c->reason,
-           c->next);
+    print_verdict(c);
 }
 
 static json_t *difference_json(const difference *d) {
@@ -360,8 +366,15 @@ static json_t *input_json(const compare *c) {
                      (json_int_t)c->setup.frames);
 }
 
-static int print_json(const compare *c, app_error *err) {
+static void add_verdict(json_t *root, const compare *c) {
     static const char *const letters[] = {"A", "B", "C", "D", "inconclusive"};
+    json_object_set_new(root, "verdict", json_string(letters[c->verdict]));
+    json_object_set_new(root, "words", json_string(VERDICT_WORDS[c->verdict]));
+    json_object_set_new(root, "reason", json_text(c->reason));
+    json_object_set_new(root, "next", json_text(c->next));
+}
+
+static int print_json(const compare *c, app_error *err) {
     json_t *root = json_object();
     json_object_set_new(root, "model", json_text(c->setup.model.name));
     if (c->setup.model_sha256[0])
@@ -373,15 +386,12 @@ static int print_json(const compare *c, app_error *err) {
     if (c->pair) {
         json_object_set_new(root, "b", side_json(&c->b));
         json_object_set_new(root, "a_against_b", difference_json(&c->between));
-        json_object_set_new(root, "verdict", json_string(letters[c->verdict]));
-        json_object_set_new(root, "words", json_string(VERDICT_WORDS[c->verdict]));
-        json_object_set_new(root, "reason", json_text(c->reason));
-        json_object_set_new(root, "next", json_text(c->next));
+        add_verdict(root, c);
     }
     return json_print(root, err);
 }
 
-/* ---- the verb ------------------------------------------------------------------------------- */
+/* ---- from the words to the verdict ---------------------------------------------------------- */
 
 /* Hashing the files of a large model takes a while; only traces need it. */
 static int hash_model(compare *c, app_error *err) {
@@ -447,12 +457,86 @@ static int record(const compare *c, app_error *err) {
     return rc;
 }
 
+/* ---- two recordings ------------------------------------------------------------------------- */
+
+static bool heard_wrong(const pair_side *s) {
+    return !analysis_passes(&s->found);
+}
+
+static const char *fault_of(const pair_side *s) {
+    const findings *f = &s->found.found;
+    return f->n ? finding_name(f->list[0].kind) : analysis_verdict_name(s->found.verdict);
+}
+
+static void judge_sounds(compare *c, const sound_pair *p) {
+    const pair_side *a = &p->a, *b = &p->b;
+    bool short_one = a->found.verdict == VERDICT_TOO_SHORT || b->found.verdict == VERDICT_TOO_SHORT;
+    snprintf(c->next, sizeof c->next,
+             "moshi analyze on each tells more; --reference lays one on the other");
+    if (heard_wrong(a) && heard_wrong(b)) {
+        bool same = !strcmp(fault_of(a), fault_of(b));
+        c->verdict = same ? VERDICT_B : VERDICT_UNCLEAR;
+        snprintf(c->reason, sizeof c->reason, "neither is intact speech: %s%s%s", fault_of(a),
+                 same ? "" : "; ", same ? "" : fault_of(b));
+        snprintf(
+            c->next, sizeof c->next,
+            "moshi check, and moshi compare of two devices: is it what the model says, or what "
+            "is done to it afterwards?");
+    } else if (heard_wrong(a) || heard_wrong(b)) {
+        const pair_side *bad = heard_wrong(a) ? a : b, *good = heard_wrong(a) ? b : a;
+        c->verdict = heard_wrong(a) ? VERDICT_A : VERDICT_D;
+        snprintf(c->reason, sizeof c->reason, "%.300s: %s; nothing is wrong with %.300s", bad->path,
+                 fault_of(bad), good->path);
+    } else if (short_one) {
+        c->verdict = VERDICT_UNCLEAR;
+        snprintf(c->reason, sizeof c->reason, "one is too short to be judged");
+        snprintf(c->next, sizeof c->next, "longer recordings");
+    } else {
+        c->verdict = VERDICT_C;
+        snprintf(c->reason, sizeof c->reason, "nothing is wrong with either%s",
+                 p->equal ? ", and they are the same" : "");
+    }
+}
+
+static int compare_sounds(compare *c, app_error *err) {
+    sound_pair p = {0};
+    int rc = sound_pair_measure(&p, c->args->positional[0], c->args->positional[1], err);
+    if (rc == EXIT_OK) judge_sounds(c, &p);
+    if (rc == EXIT_OK && option_given(c->args, "json")) {
+        json_t *root = json_object();
+        sound_pair_json(root, &p);
+        add_verdict(root, c);
+        rc = json_print(root, err);
+    } else if (rc == EXIT_OK) {
+        sound_pair_print(&p);
+        print_verdict(c);
+    }
+    sound_pair_free(&p);
+    if (rc != EXIT_OK) return rc;
+    return c->verdict == VERDICT_C ? EXIT_OK : EXIT_FAILED;
+}
+
+/* How many of the sides are recordings? */
+static int count_sounds(const arguments *args) {
+    int n = 0;
+    for (int i = 0; i < args->n_positional; i++) n += sound_pair_is_sound(args->positional[i]);
+    return n;
+}
+
+/* ---- the verb ------------------------------------------------------------------------------- */
+
 static int check_arguments(compare *c, app_error *err) {
     const arguments *args = c->args;
     const char *path = option_text(args, "record");
     if (args->n_positional < 1 || (args->n_positional < 2 && !path))
         return app_fail(err, EXIT_USAGE, "compare: what with what? moshi compare cpu q8_0");
     c->pair = args->n_positional > 1;
+    int sounds = count_sounds(args);
+    if (sounds == 1 || (sounds && path))
+        return app_fail(err, EXIT_USAGE,
+                        "compare: a recording can only be compared with another recording; what a "
+                        "device computes is recorded with --record, what it says with moshi reply");
+    c->sounds = sounds > 0;
     return path ? model_check_output(args, path, NULL, err) : EXIT_OK;
 }
 
@@ -461,6 +545,7 @@ static int run(const arguments *args, app_error *err) {
     side_setup *s = &c.setup;
     int rc = check_arguments(&c, err);
     if (rc != EXIT_OK) return rc;
+    if (c.sounds) return compare_sounds(&c, err);
     s->model = model_choose(option_text(args, "model"));
     s->input_path = option_text(args, "input");
     s->hear_s = option_given(args, "hear") ? option_of(args, "hear")->real : DEFAULT_HEAR_S;
@@ -522,20 +607,23 @@ const verb verb_compare = {
     .name = "compare",
     .usage = "A B [options]",
     .summary = "which of two devices, formats, settings, builds or models is wrong, and where",
-    .text = "A and B are words joined by '+' or ',': a device (cpu), a number format to convert\n"
-            "the model to (f32 f16 bf16 q8_0 q6_K q4_K q4_0), exact, kv=f32|bf16|q8_0, delay=N\n"
-            "(of the acoustic codebooks), threads=N, or the path of another model; or a file that\n"
-            "--record has written. Both, and a reference (the CPU in float32 on the unchanged\n"
-            "model), first compute the same thing under control: same codes, same tokens. The\n"
-            "first operation, layer and step that differs by more than the number formats explain\n"
-            "is named. Then each is left alone, and what it says is judged as check does.\n"
+    .text = "A and B are ways to compute: words joined by '+' or ',': a device (cpu), a number\n"
+            "format to convert the model to (f32 f16 bf16 q8_0 q6_K q4_K q4_0), exact,\n"
+            "kv=f32|bf16|q8_0, delay=N (of the acoustic codebooks), threads=N, or the path of\n"
+            "another model; or a file that --record has written. Both, and a reference (the CPU\n"
+            "in float32 on the unchanged model), first compute the same thing under control: same\n"
+            "codes, same tokens. The first operation, layer and step that differs by more than\n"
+            "the number formats explain is named. Then each is left alone, and what it says is\n"
+            "judged as check does. Or A and B are two recordings: what is each, and is one the\n"
+            "other?\n"
             "\n"
             "Verdict A: the first is wrong; B: both, in the same way (code, configuration or the\n"
             "model's files); C: both are fine; D: the second is wrong; inconclusive, with what is\n"
             "missing. Exit code 0 for C, 1 for the others.",
     .example = "  moshi compare cpu q4_K\n"
                "  moshi compare cpu cpu,delay=2 --input question.wav --json\n"
-               "  moshi compare --record old.trace cpu; moshi compare old.trace cpu",
+               "  moshi compare --record old.trace cpu; moshi compare old.trace cpu\n"
+               "  moshi compare answer.wav played.wav",
     VERB_OPTIONS(SPECS),
     .max_positional = 2,
     .run = run,

@@ -5,6 +5,7 @@
 
 #include "analyze.h"
 #include "judge.h"
+#include "likeness.h"
 #include "model.h"
 #include "recording.h"
 
@@ -31,7 +32,8 @@ typedef struct evidence {
 typedef struct witness {
     moshi_codec *codec;
     bool examined;
-    control_results controls; /* of the recordings inside the program, once examined */
+    control_results controls; /* of a recording inside the program, once examined */
+    likeness roundtrip;       /* of that recording to what the codec makes of it */
     bool codec_broken;        /* speech does not survive it */
 } witness;
 

@@ -51,14 +51,19 @@ compare() {
     "$program" compare "$@" --input "$input" --tail 1.5 --frames 12
 }
 
+# Enough where the numbers decide.
+quick() {
+    "$@" --input "$input" --hear 0.5 --tail 0 --frames 4
+}
+
 expect 'coarse formats are no faults' 0 '^verdict  C: both are fine' \
     compare cpu,q8_0,kv=q8_0 q4_0+kv=bf16
-expect 'delays, second' 1 '^verdict  D: the second one is wrong' compare cpu delay=2
+expect 'delays, second' 1 '^verdict  D: the second one is wrong' quick "$program" compare cpu delay=2
 
 # A device that is wrong on purpose is found, and the operation that is wrong is named.
 faulty=$(dirname "$program")/tests/moshi-faulty
 wrong() {
-    expect "faulty:$1" 1 "first: $2" "$faulty" compare cpu "faulty:$1" --input "$input" --tail 0 --frames 4
+    expect "faulty:$1" 1 "first: $2" quick "$faulty" compare cpu "faulty:$1"
 }
 wrong elu 'ELU of a residual block'
 wrong gelu 'activation of the feed-forward part'
@@ -66,16 +71,16 @@ wrong trim 'upsampling convolution'
 wrong softmax 'attention (scores, softmax, values)'
 wrong block 'matrix in_proj'
 wrong nan 'convolution'
-expect 'faulty first' 1 '^verdict  A' "$faulty" compare faulty:elu cpu --input "$input" --tail 0 --frames 4
-expect 'faulty twice' 1 '^verdict  B' "$faulty" compare faulty:elu faulty:elu --input "$input" --tail 0 --frames 4
+expect 'faulty first' 1 '^verdict  A' quick "$faulty" compare faulty:elu cpu
+expect 'faulty twice' 1 '^verdict  B' quick "$faulty" compare faulty:elu faulty:elu
 
 # A device that ends its process or cannot be opened costs exit code 4, not the program.
 for kind in abort corrupt; do
     expect "faulty:$kind" 4 "device 'faulty:$kind' does not work: ended by SIG.* at: " \
-        "$faulty" compare cpu "faulty:$kind" --input "$input" --tail 0 --frames 4
+        quick "$faulty" compare cpu "faulty:$kind"
 done
 expect 'faulty:no-memory' 5 'no-memory: .*out of memory' \
-    "$faulty" compare cpu faulty:no-memory --input "$input" --tail 0 --frames 4
+    quick "$faulty" compare cpu faulty:no-memory
 
 # ---- both wrong in the same way: every number agrees, and it is no speech ------------------------
 # model NAME: a copy of the demo model, to be damaged
@@ -106,7 +111,7 @@ swap_halves "$here/../models/demo/tokenizer-mimi-demo.safetensors" \
     >"$work/mixed/tokenizer-mimi-demo.safetensors"
 expect 'a damaged codec' 1 '^verdict  B: ' compare cpu q8_0 -m "$work/mixed"
 expect 'too short to be judged' 1 '^verdict  inconclusive' \
-    "$program" compare cpu cpu --hear 0.5 --tail 0 --frames 4
+    quick "$program" compare cpu cpu
 prints 'cannot be told of cpu: ' '^next .*--hear'
 
 # ---- what another build computed ------------------------------------------------------------------
@@ -115,18 +120,41 @@ expect 'recorded' 0 'A  q8_0 on cpu' compare q8_0 --record "$trace"
 expect 'a trace and its like' 0 '^verdict  C' compare "$trace" cpu
 prints '^A .*old.trace, recorded by moshi 0.1.0.*: q8_0 on cpu'
 expect 'another input' 2 'was recorded with another input' \
-    "$program" compare "$trace" cpu --input "$input"
-expect 'another model' 2 'was recorded with another model' compare "$trace" cpu -m "$work/late"
+    quick "$program" compare "$trace" cpu
+expect 'another model' 2 'was recorded with another model' quick "$program" compare "$trace" cpu -m "$work/late"
 expect 'wrong, and recorded' 0 'differs from the reference' compare cpu+delay=2 --record "$work/wrong.trace"
 expect 'two traces' 1 '^verdict  D' compare "$trace" "$work/wrong.trace"
 head -c 200000 "$trace" >"$work/cut.trace"
 expect 'cut off' 2 'is it cut off' compare "$work/cut.trace" cpu
-expect 'over a file of the model' 2 'config.json' compare cpu --record "$work/late/config.json" -m "$work/late"
+expect 'over a file of the model' 2 'config.json' quick "$program" compare cpu --record "$work/late/config.json" -m "$work/late"
 
-expect 'json' 1 '"verdict": "D"' compare cpu delay=3 --json
-expect 'no such word' 2 "'no/such': no such file" compare cpu no/such
-expect 'no such device' 4 'tpu.*kv=f32|bf16|q8_0' compare cpu tpu
-expect 'no such numbers' 2 "wanted kv=f32, kv=bf16 or kv=q8_0, found 'f16'" compare cpu kv=f16
+# ---- two recordings ------------------------------------------------------------------------------
+samples=$here/../samples
+{
+    head -c 44 "$input"
+    tail -c +45 "$input" | dd conv=swab 2>/dev/null
+} >"$work/swapped.wav"
+expect 'two recordings' 0 '^verdict  C' "$program" compare "$input" "$samples/11_make_me_laugh_user.wav"
+prints 'SNR .* dB' '^A .*clean'
+expect 'the same twice' 0 'the same samples' "$program" compare "$input" "$input"
+expect 'one is damaged' 1 '^verdict  D' "$program" compare "$input" "$work/swapped.wav"
+prints '^reason   .*swapped bytes'
+expect 'both are damaged' 1 '"verdict": "B"' "$program" compare "$work/swapped.wav" "$work/swapped.wav" --json
+prints '"finding": "swapped-bytes"' '"equal": true'
+expect 'a recording and a device' 2 'only be compared with another recording' quick "$program" compare cpu "$input"
+
+# ---- interrupted: exit code 130, and nothing is left ---------------------------------------------
+"$program" compare cpu q4_0 --record "$work/never.trace" --quiet >"$work/out" 2>"$work/err" &
+sleep 1
+kill -INT $!
+wait $!
+expect 'interrupted' 0 '^130$' echo $?
+expect 'nothing is written' 0 '^0$' sh -c "find '$work' -name '*never*' | wc -l"
+
+expect 'json' 1 '"verdict": "D"' quick "$program" compare cpu delay=3 --json
+expect 'no such word' 2 "'no/such': no such file" quick "$program" compare cpu no/such
+expect 'no such device' 4 'tpu.*kv=f32|bf16|q8_0' quick "$program" compare cpu tpu
+expect 'no such numbers' 2 "wanted kv=f32, kv=bf16 or kv=q8_0, found 'f16'" quick "$program" compare cpu kv=f16
 expect 'nothing to compare with' 2 'what with what' "$program" compare cpu
 expect 'temporary files are gone' 0 '^0$' sh -c "find '$work' -name 'moshi-compare*' | wc -l"
 
