@@ -352,7 +352,8 @@ static json_t *side_json(const side *s) {
     json_object_set_new(o, "build", json_text(s->facts.build));
     json_object_set_new(o, "words", json_text(s->r.words.n ? s->r.words.data : ""));
     json_object_set_new(o, "sound", evidence_json(&s->sound));
-    json_object_set_new(o, "explained_error", json_real(s->v.weight_error));
+    json_object_set_new(o, "explained_error", json_real(s->v.error.model));
+    json_object_set_new(o, "explained_codec_error", json_real(s->v.error.codec));
     json_object_set_new(o, "seconds", s->traced ? json_null() : json_real(s->r.seconds));
     json_object_set_new(o, "wrong", json_boolean(wrong(s)));
     json_object_set_new(o, "against_reference", difference_json(&s->d));
@@ -436,10 +437,12 @@ static int measure(compare *c, app_error *err) {
         rc = witness_open(&c->instruments, &c->setup.model, c->setup.common.channels - 1, err);
     for (int i = 0; rc == EXIT_OK && i < n; i++) {
         rc = hear(c, sides[i], err);
-        if (i) difference_of(&sides[i]->d, &c->reference.r, &sides[i]->r, sides[i]->v.weight_error);
+        if (i) difference_of(&sides[i]->d, &c->reference.r, &sides[i]->r, sides[i]->v.error);
     }
     if (rc != EXIT_OK || !c->pair) return rc;
-    difference_of(&c->between, &c->a.r, &c->b.r, fmax(c->a.v.weight_error, c->b.v.weight_error));
+    explained a = c->a.v.error, b = c->b.v.error;
+    explained both = {fmax(a.model, b.model), fmax(a.codec, b.codec)};
+    difference_of(&c->between, &c->a.r, &c->b.r, both);
     /* It takes a while, and decides only when the numbers do not. */
     if (!wrong(&c->a) && !wrong(&c->b)) rc = witness_examine(&c->instruments, c->setup.quiet, err);
     if (rc == EXIT_OK) judge(c);

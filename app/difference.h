@@ -4,6 +4,12 @@
 
 #include "recording.h"
 
+/* Relative error per matrix product that number formats explain, in the language model and in the
+ * codec. */
+typedef struct explained {
+    double model, codec;
+} explained;
+
 /* The first operation whose result differs beyond what the number formats explain. */
 typedef struct divergence {
     bool found;
@@ -18,7 +24,6 @@ typedef struct divergence {
 
 typedef struct difference {
     divergence first;
-    double explained;    /* relative error per matrix taken for granted */
     double codes_equal;  /* share of the encoder's codes, 0..1 */
     double hidden_error; /* largest relative error of a row of the temporal transformer's output */
     double cosine;       /* smallest cosine between rows of text logits */
@@ -29,7 +34,7 @@ typedef struct difference {
     int64_t parted;               /* free runs: first step with another token, -1: never */
 } difference;
 
-/* `b` against `a`; `explained` is what their number formats explain per matrix product. */
-void difference_of(difference *d, const recording *a, const recording *b, double explained);
+/* `b` against `a`; `e` is what their number formats explain. */
+void difference_of(difference *d, const recording *a, const recording *b, explained e);
 
 #endif

@@ -59,7 +59,7 @@ int side_parse(side *s, side_setup *setup, const char *text, app_error *err) {
     s->traced = true;
     s->delay = -1;
     int rc = tracefile_read(&s->facts, &s->r, &own, text, err);
-    s->v.weight_error = s->facts.weight_error;
+    s->v.error = s->facts.error;
     if (rc == EXIT_OK) rc = check_model(s, setup, err);
     if (rc == EXIT_OK) rc = take_plan(setup, &own, text, err);
     plan_free(&own);
@@ -106,7 +106,7 @@ static void note_facts(side *s, const side_setup *setup, const moshi_engine_info
     memcpy(f->model_sha256, setup->model_sha256, sizeof f->model_sha256);
     snprintf(f->input, sizeof f->input, "%s", setup->input.source);
     memcpy(f->input_sha256, setup->input.sha256, sizeof f->input_sha256);
-    f->weight_error = s->v.weight_error;
+    f->error = s->v.error;
     /* Channel 0 is text, 1 the first codebook. */
     s->delay = info->dep_q > 1 ? info->delays[2] : -1;
 }

@@ -25,13 +25,14 @@ bool tracefile_is(const char *path) {
 
 /* Padded, so that the numbers after it are aligned. */
 static char *make_about(const trace_facts *facts, const recording *r) {
-    json_t *o = json_pack("{s:s, s:i, s:o, s:o, s:o, s:o, s:s, s:o, s:s, s:f, s:i, s:o}",
-                          "written_by", WRITER, "version", TRACE_VERSION, "side",
-                          json_text(facts->side), "device", json_text(facts->device), "build",
-                          json_text(facts->build), "model", json_text(facts->model), "model_sha256",
-                          facts->model_sha256, "input", json_text(facts->input), "input_sha256",
-                          facts->input_sha256, "weight_error", facts->weight_error, "rate_hz",
-                          r->rate_hz, "words", json_text(r->words.n ? r->words.data : ""));
+    json_t *o =
+        json_pack("{s:s, s:i, s:o, s:o, s:o, s:o, s:s, s:o, s:s, s:f, s:f, s:i, s:o}", "written_by",
+                  WRITER, "version", TRACE_VERSION, "side", json_text(facts->side), "device",
+                  json_text(facts->device), "build", json_text(facts->build), "model",
+                  json_text(facts->model), "model_sha256", facts->model_sha256, "input",
+                  json_text(facts->input), "input_sha256", facts->input_sha256, "model_error",
+                  facts->error.model, "codec_error", facts->error.codec, "rate_hz", r->rate_hz,
+                  "words", json_text(r->words.n ? r->words.data : ""));
     char *text = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
     json_decref(o);
     size_t n = text ? strlen(text) : 0, padded = (n + 7) / 8 * 8;
@@ -142,11 +143,14 @@ static int parse_about(trace_facts *f, recording *r, const json_t *o, const char
     int rc = EXIT_OK;
     for (size_t i = 0; rc == EXIT_OK && i < sizeof fields / sizeof fields[0]; i++)
         rc = read_text(fields[i].to, fields[i].cap, o, fields[i].key, path, err);
-    f->weight_error = json_number_value(json_object_get(o, "weight_error"));
+    f->error.model = json_number_value(json_object_get(o, "model_error"));
+    f->error.codec = json_number_value(json_object_get(o, "codec_error"));
     json_int_t rate = json_integer_value(json_object_get(o, "rate_hz"));
-    if (rc == EXIT_OK && (!(f->weight_error > 0) || rate < 1 || rate > 1000000))
+    if (rc == EXIT_OK &&
+        (!(f->error.model > 0 && f->error.codec > 0) || rate < 1 || rate > 1000000))
         rc = app_fail(err, EXIT_USAGE,
-                      "%s: compare.about: weight_error or rate_hz is no such thing", path);
+                      "%s: compare.about: model_error, codec_error or rate_hz is no such thing",
+                      path);
     r->rate_hz = (int)rate;
     const char *words = json_string_value(json_object_get(o, "words"));
     if (rc == EXIT_OK && words && words[0])

@@ -7,7 +7,7 @@
 #ifndef APP_TRACEFILE_H
 #define APP_TRACEFILE_H
 
-#include "recording.h"
+#include "difference.h"
 #include "sha.h"
 
 /* Where a recording comes from. */
@@ -15,7 +15,7 @@ typedef struct trace_facts {
     char side[256], device[128], build[200];
     char model[256], model_sha256[SHA_HEX]; /* the one that both sides are variants of */
     char input[256], input_sha256[SHA_HEX];
-    double weight_error; /* as in variant.h */
+    explained error; /* as in variant.h */
 } trace_facts;
 
 /* Does it begin like one? */

@@ -7,6 +7,7 @@
 #ifndef APP_VARIANT_H
 #define APP_VARIANT_H
 
+#include "difference.h"
 #include "model.h"
 
 typedef struct variant {
@@ -16,12 +17,12 @@ typedef struct variant {
     const char *type;   /* number format to convert to, or NULL: as the files are */
     const char *path;   /* another model than the common one, or NULL */
     bool exact;
-    int threads;         /* 0: default */
-    moshi_kv kv;         /* numbers of the key/value cache */
-    int delay;           /* of the acoustic codebooks; -1: as config.json says */
-    char *directory;     /* temporary files, or NULL */
-    double kv_error;     /* relative error of its key/value cache */
-    double weight_error; /* relative error its weights and arithmetic explain, per matrix */
+    int threads;     /* 0: default */
+    moshi_kv kv;     /* numbers of the key/value cache */
+    int delay;       /* of the acoustic codebooks; -1: as config.json says */
+    char *directory; /* temporary files, or NULL */
+    double kv_error; /* relative error of its key/value cache */
+    explained error; /* by its weights and its arithmetic */
 } variant;
 
 /* What words there are besides names of devices and files, for messages. */

@@ -71,6 +71,15 @@ wrong trim 'upsampling convolution'
 wrong softmax 'attention (scores, softmax, values)'
 wrong block 'matrix in_proj'
 wrong nan 'convolution'
+# Of a quantised model too: what its arithmetic rounds does not hide them, nor is it a fault.
+"$program" convert "$here/../models/demo" "$work/q4.gguf" --type q4_K --quiet
+expect 'rounded inputs are no fault' 0 '^verdict  C' compare cpu exact -m "$work/q4.gguf"
+quantised() {
+    expect "faulty:$1 of q4_K" 1 "first: $2" \
+        quick "$faulty" compare cpu "faulty:$1" -m "$work/q4.gguf"
+}
+quantised gelu 'activation of the feed-forward part'
+quantised block 'matrix in_proj'
 expect 'faulty first' 1 '^verdict  A' quick "$faulty" compare faulty:elu cpu
 expect 'faulty twice' 1 '^verdict  B' quick "$faulty" compare faulty:elu faulty:elu
 
