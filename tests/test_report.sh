@@ -131,6 +131,19 @@ run 2 "$moshi" analyze before --reference a.wav --report link.html
 says "is the input file a.wav"
 check "the input was changed" cmp -s a.wav before
 rm link.html before
+cp -R "$top/models/demo" model
+for file in model/config.json model/mimi_config.json; do
+    cp $file before
+    run 2 "$moshi" analyze a.wav -m model --report $file
+    says "$file, a file of the model"
+    check "$file was changed" cmp -s $file before
+done
+run 0 "$moshi" codec encode a.wav -o codes.safetensors
+run 2 "$moshi" analyze a.wav --codes codes.safetensors --report codes.safetensors
+says "is the input file codes.safetensors"
+run 0 "$moshi" analyze a.wav -m model --report a.html
+has a.html "codes that come back" "round trip" 'aria-label="Agreement: of the codes of the first of 8 codebooks'
+rm -r model codes.safetensors before a.html
 run 2 "$moshi" analyze a.wav --report -
 says "standard output"
 run 2 "$moshi" analyze a.wav --report missing/a.html
