@@ -3,6 +3,8 @@
 #include "build.h"
 #include "check_run.h"
 #include "device.h"
+#include "html_report.h"
+#include "outfile.h"
 #include "verb.h"
 
 #include <inttypes.h>
@@ -35,7 +37,9 @@ typedef struct check {
     int runs, done, skipped, verdicts[CHECK_INVALID + 1];
     bool device_passes[LIST_MAX]; /* all runs so far */
     json_t *records;              /* of this start's matrix, in order */
-    json_t *left_out;             /* devices that do not work: [{name, reason}] */
+    outfile page_file;            /* --report; not open: none wanted */
+    html_report page;
+    json_t *left_out; /* devices that do not work: [{name, reason}] */
 } check;
 
 /* ---- what was asked for --------------------------------------------------------------------- */
@@ -184,6 +188,16 @@ static int choose_seeds(check *c, const arguments *args, app_error *err) {
     return rc;
 }
 
+static int open_page(check *c, const char *path, app_error *err) {
+    if (is_standard_output(path))
+        return app_fail(err, EXIT_USAGE,
+                        "--report -: the verdicts go to standard output; wanted a file name");
+    int rc = model_check_output(c->setup.args, path, NULL, err);
+    if (rc != EXIT_OK) return rc;
+    return outfile_open(&c->page_file, path, option_text(c->setup.args, "input"), OUTFILE_IN_ORDER,
+                        err);
+}
+
 static int choose(check *c, const arguments *args, app_error *err) {
     c->json = option_given(args, "json");
     c->setup.args = args;
@@ -200,6 +214,8 @@ static int choose(check *c, const arguments *args, app_error *err) {
         check_group_close(&g);
     }
     if (rc == EXIT_OK) rc = choose_devices(c, args, err);
+    const char *page = option_text(args, "report");
+    if (rc == EXIT_OK && page) rc = open_page(c, page, err);
     return rc;
 }
 
@@ -309,6 +325,39 @@ static int add_record(check *c, const check_run *run, app_error *err) {
     return EXIT_OK;
 }
 
+/* ---- the page ------------------------------------------------------------------------------- */
+
+/* What was heard in a run, of this start or an earlier one, as `moshi analyze` sees it. */
+static int add_to_page(check *c, const check_run *run, app_error *err) {
+    char path[PATH_MAX + 32], says[1200];
+    soundfile heard;
+    analysis a;
+    plot_set plots = {0};
+    snprintf(path, sizeof path, "%s/%s", run->where.path, EXPERIMENT_HEARD);
+    snprintf(says, sizeof says, "moshi check: %s: %s", check_verdict_name(run->verdict),
+             text_of(run->record, "reason"));
+    html_note note = {.says = says, .fails = run->verdict != CHECK_PASS};
+    int rc = soundfile_read(&heard, path, ANALYZE_LONGEST_S, err);
+    if (rc != EXIT_OK) return rc;
+    plot_source from = {
+        .pcm = heard.pcm, .n = heard.n, .rate_hz = heard.facts.rate_hz, .found = &a};
+    rc = analyze_pcm(&a, heard.pcm, heard.n, heard.facts.rate_hz, err);
+    if (rc == EXIT_OK) rc = plots_draw(&plots, &from, err);
+    if (rc == EXIT_OK) rc = html_report_add(&c->page, path, &heard, &a, &plots, &note, err);
+    plots_free(&plots);
+    soundfile_free(&heard);
+    return rc;
+}
+
+static int write_page(check *c, app_error *err) {
+    app_buffer page = {0};
+    int rc = html_report_page(&page, &c->page, err);
+    if (rc == EXIT_OK) rc = outfile_write(&c->page_file, page.data, page.n, err);
+    if (rc == EXIT_OK) rc = outfile_commit(&c->page_file, err);
+    app_buffer_free(&page);
+    return rc;
+}
+
 /* ---- the matrix ----------------------------------------------------------------------------- */
 
 static int do_run(check *c, check_group *g, check_run *run, app_error *err) {
@@ -326,6 +375,7 @@ static int do_run(check *c, check_group *g, check_run *run, app_error *err) {
     c->verdicts[run->verdict]++;
     if (!c->json) print_run(c, run);
     rc = add_record(c, run, err);
+    if (rc == EXIT_OK && c->page_file.path) rc = add_to_page(c, run, err);
     return rc == EXIT_OK ? app_flush_stdout(err) : rc;
 }
 
@@ -522,6 +572,8 @@ static void check_close(check *c) {
     json_decref(c->setup.earlier);
     json_decref(c->records);
     json_decref(c->left_out);
+    outfile_close(&c->page_file);
+    html_report_free(&c->page);
     free(c);
 }
 
@@ -533,6 +585,7 @@ static int run(const arguments *args, app_error *err) {
     if (rc == EXIT_OK && !c->json) print_head(c);
     if (rc == EXIT_OK) rc = run_matrix(c, err);
     if (rc == EXIT_OK) rc = restore_response(c, err);
+    if (rc == EXIT_OK && c->page_file.path) rc = write_page(c, err);
     if (rc == EXIT_OK) rc = report(c, err);
     bool all_pass = c->verdicts[CHECK_PASS] == c->runs && json_array_size(c->left_out) == 0;
     check_close(c);
@@ -582,6 +635,10 @@ static const option_spec SPECS[] = {
     {.name = "fresh",
      .kind = OPTION_FLAG,
      .help = "remove all earlier runs first (only what check wrote)"},
+    {.name = "report",
+     .kind = OPTION_TEXT,
+     .value = "OUT.html",
+     .help = "write a page with pictures of what was heard in every run (moshi analyze)"},
     {.name = "json", .kind = OPTION_FLAG, .help = "print all records as JSON"},
     {.name = "quiet", .kind = OPTION_FLAG, .help = "no progress, no notes"},
     THREADS_OPTION,

@@ -260,31 +260,42 @@ static void add_facts(markup *m, const soundfile *s, const analysis *a) {
 
 /* ---- the page ------------------------------------------------------------------------------- */
 
-static void add_summary(html_report *r, const char *path, const analysis *a) {
+static void add_summary(html_report *r, const char *path, const analysis *a,
+                        const html_note *note) {
     const finding *fault = first_fault(a);
+    bool noted = note && note->fails;
     markup_print(&r->summary, "<tr><td><a href=\"#file-%d\"><bdi>", r->files);
     markup_text(&r->summary, path);
     markup_print(&r->summary,
                  "</bdi></a></td><td class=\"n %s\">%s</td><td class=\"n\">%.0f</td><td>", mood(a),
                  analysis_verdict_name(a->verdict), a->score);
     if (fault) markup_text(&r->summary, finding_name(fault->kind));
+    if (noted) markup_print(&r->summary, "%s<span class=\"bad\">", fault ? "<br/>" : "");
+    if (noted) markup_text(&r->summary, note->says);
+    if (noted) markup_print(&r->summary, "</span>");
     markup_print(&r->summary, "</td></tr>\n");
     snprintf(r->worst, sizeof r->worst, "%s%s%s", analysis_verdict_name(a->verdict),
              fault && a->verdict == VERDICT_GARBLED ? ": " : "",
              fault && a->verdict == VERDICT_GARBLED ? finding_name(fault->kind) : "");
+    if (noted && !fault) snprintf(r->worst, sizeof r->worst, "%s", note->says);
 }
 
 int html_report_add(html_report *r, const char *path, const soundfile *file, const analysis *a,
-                    const plot_set *plots, app_error *err) {
+                    const plot_set *plots, const html_note *note, app_error *err) {
     markup *m = &r->sections;
     r->summary.err = m->err = err;
     r->files++;
-    r->failed += !analysis_passes(a);
-    add_summary(r, path, a);
+    r->failed += !analysis_passes(a) || (note && note->fails);
+    add_summary(r, path, a, note);
     /* Whatever direction the letters of a name run in, they stay in their place. */
     markup_print(m, "<section id=\"file-%d\">\n<h2><bdi>", r->files);
     markup_text(m, path);
     markup_print(m, "</bdi></h2>\n");
+    if (note) {
+        markup_print(m, "<p class=\"%s\">", note->fails ? "bad" : "good");
+        markup_text(m, note->says);
+        markup_print(m, "</p>\n");
+    }
     add_verdict(m, a);
     add_findings(m, a);
     add_plots(m, plots);

@@ -14,8 +14,15 @@ typedef struct html_report {
     markup sections;
 } html_report;
 
+/* What somebody else says of the same recording. */
+typedef struct html_note {
+    const char *says;
+    bool fails; /* then the page says that it failed, whatever the samples say */
+} html_note;
+
+/* `note` may be NULL. */
 int html_report_add(html_report *r, const char *path, const soundfile *file, const analysis *a,
-                    const plot_set *plots, app_error *err);
+                    const plot_set *plots, const html_note *note, app_error *err);
 /* The whole page. */
 int html_report_page(app_buffer *out, const html_report *r, app_error *err);
 void html_report_free(html_report *r);

@@ -127,7 +127,8 @@ int report_add(report *r, const char *path, const soundfile *file, const analysi
     plot_set plots;
     plot_source from = {.pcm = file->pcm, .n = file->n, .rate_hz = file->facts.rate_hz, .found = a};
     int rc = plots_draw(&plots, &from, err);
-    if (rc == EXIT_OK && r->with_page) rc = html_report_add(&r->page, path, file, a, &plots, err);
+    if (rc == EXIT_OK && r->with_page)
+        rc = html_report_add(&r->page, path, file, a, &plots, NULL, err);
     for (int i = 0; rc == EXIT_OK && r->folder && i < plots.n; i++) {
         char *to = picture_path(r, path, plots.list[i].name);
         rc = to ? write_picture(r, to, &plots.list[i].drawn, err) : app_no_memory(err);

@@ -121,6 +121,16 @@ prints "skipped: it was done" "with the same inputs" "--fresh" "2 runs: 2 pass"
 says "heard.wav is missing or was changed: it is done again"
 check "a skipped run is left as it is" cmp -s "$record" "$dir/before"
 check "the latest answer is there again" test -s tmp/moshi-response.wav
+run 0 "$moshi" check --resampler 2 --report page.html
+if command -v xmllint >/dev/null; then
+    run 0 xmllint --nonet --noout page.html
+else
+    skip "xmllint is not installed: the page is well-formed"
+fi
+check "the page has the run" grep -q "config_2_cubic.*/heard.wav" page.html
+check "the page has its verdict" grep -q '<p class="good">moshi check: pass' page.html
+run 2 "$moshi" check --report "$top/models/demo/config.json" -m "$top/models/demo"
+says "a file of the model"
 run 0 "$moshi" check --resampler 2
 prints "1 of them were there already"
 

@@ -319,7 +319,7 @@ static void add_file(html_report *page, const char *name, const float *pcm, size
     plot_set plots;
     app_error err = {0};
     if (examine(&a, &plots, pcm, n, like->facts.rate_hz) == EXIT_OK)
-        CHECK(html_report_add(page, name, like, &a, &plots, &err) == EXIT_OK, "%s", err.text);
+        CHECK(html_report_add(page, name, like, &a, &plots, NULL, &err) == EXIT_OK, "%s", err.text);
     plots_free(&plots);
 }
 
@@ -397,7 +397,7 @@ static int draw_all(const soundfile *r, const analysis *a, app_error *err) {
     app_buffer out = {0}, png = {0};
     plot_source from = {.pcm = r->pcm, .n = r->n, .rate_hz = r->facts.rate_hz, .found = a};
     int rc = plots_draw(&plots, &from, err);
-    if (rc == EXIT_OK) rc = html_report_add(&page, "x.wav", r, a, &plots, err);
+    if (rc == EXIT_OK) rc = html_report_add(&page, "x.wav", r, a, &plots, NULL, err);
     if (rc == EXIT_OK) rc = html_report_page(&out, &page, err);
     if (rc == EXIT_OK && picture_can_encode()) rc = figure_png(&png, &plots.list[0].drawn, err);
     app_buffer_free(&png);
