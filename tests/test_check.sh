@@ -75,6 +75,7 @@ rm -rf ./tmp/experiments/ && rm -f ./tmp/moshi-response.wav
 MOSHI_USE_CPU=1 MOSHI_TEST_MODE=1 ~/.local/bin/moshi --dev >"$dir/out" 2>"$dir/err"
 check "the second block passes" test $? -eq 0
 prints "cpu-stored-config_1_ultra_high_quality-299792458" "5 runs: 5 pass" "scenario B" "is ruled out"
+cp "$dir/out" "$dir/conclusion"
 
 # Analyze waveform
 run 0 ~/.local/bin/moshi analyze ./tmp/moshi-response.wav
@@ -84,6 +85,7 @@ cp ./tmp/moshi-response.wav ./tmp/moshi-cpu.wav
 
 devices=$("$moshi" check --device no-such 2>&1 | sed 's/.*wanted one of //; s/, or all//')
 if [ "$devices" = cpu ]; then
+    cp "$dir/conclusion" "$dir/out"
     prints "There is one device here: cpu" "scenario B" "moshi compare"
     check "one device, two answers" cmp -s ./tmp/moshi-metal.wav ./tmp/moshi-cpu.wav
     skip "there is no GPU: both blocks ran on the CPU"
