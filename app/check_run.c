@@ -5,6 +5,7 @@
 #include "crash.h"
 #include "resample_quality.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,7 @@ typedef struct work {
     const code_fault *fault;
     double fault_part, judge_s;
     char pcm_sha256[SHA_HEX], heard_sha256[SHA_HEX], answer_sha256[SHA_HEX];
-    uint64_t clipped;
+    uint64_t clipped, no_numbers;
 } work;
 
 const char *check_verdict_name(check_verdict verdict) {
@@ -226,12 +227,28 @@ static int judge_answer(work *w, app_error *err) {
     return rc;
 }
 
+/* No file holds samples that are no numbers; they become silence, and are counted. */
+static uint64_t silence_wild(sound *s) {
+    uint64_t n = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        if (isfinite(s->pcm[i])) continue;
+        s->pcm[i] = 0;
+        n++;
+    }
+    return n;
+}
+
 static int save(work *w, app_error *err) {
     char path[PATH_MAX];
     const experiment *e = &w->run->where;
     uint64_t answer_clipped;
-    int rc = experiment_file(e, EXPERIMENT_ANSWER, path, err);
-    if (rc == EXIT_OK) rc = sound_save(&w->group->said.sound, path, &answer_clipped, err);
+    sound copy = {0}; /* what was said may be heard again */
+    w->no_numbers = silence_wild(&w->heard);
+    int rc = sound_copy(&copy, &w->group->said.sound, err);
+    if (rc == EXIT_OK) silence_wild(&copy);
+    if (rc == EXIT_OK) rc = experiment_file(e, EXPERIMENT_ANSWER, path, err);
+    if (rc == EXIT_OK) rc = sound_save(&copy, path, &answer_clipped, err);
+    sound_free(&copy);
     if (rc == EXIT_OK) rc = experiment_file(e, EXPERIMENT_HEARD, path, err);
     if (rc == EXIT_OK) rc = sound_save(&w->heard, path, &w->clipped, err);
     if (rc == EXIT_OK) rc = experiment_hash(e, EXPERIMENT_ANSWER, w->answer_sha256, err);
@@ -375,6 +392,7 @@ static json_t *make_record(work *w) {
                         json_pack("{s:s, s:s}", EXPERIMENT_HEARD, w->heard_sha256,
                                   EXPERIMENT_ANSWER, w->answer_sha256));
     json_object_set_new(o, "clipped_samples", json_integer((json_int_t)w->clipped));
+    json_object_set_new(o, "samples_no_numbers", json_integer((json_int_t)w->no_numbers));
     json_object_set_new(o, "timing", timing_json(w));
     json_object_set_new(o, "scores", judgement_json(&w->verdict));
     json_object_set_new(json_object_get(o, "scores"), "fresh_decoding_agreement",

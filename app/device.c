@@ -91,6 +91,14 @@ static void tell(const crash_history *h, const char *then) {
     }
 }
 
+bool device_tell_crashes_of(const char *device) {
+    crash_history h = crashes_of(device);
+    bool any = h.n > 0;
+    if (strcmp(device, "cpu") != 0) tell(&h, "; trying it again because it was asked for");
+    free(h.reports);
+    return any;
+}
+
 void device_tell_crashes(void) {
     crash_history h = {.reports = calloc(CRASHES_KEPT, sizeof *h.reports)};
     int n = h.reports ? crash_list(h.reports) : 0;
@@ -133,10 +141,7 @@ static int choose_named(device_choice *c, const char *name, const trial *what, a
     c->insisted = true;
     snprintf(c->name, sizeof c->name, "%s", name);
     c->driver[0] = 0;
-    crash_history h = crashes_of(name);
-    bool crashed = h.n > 0;
-    if (strcmp(name, "cpu") != 0) tell(&h, "; trying it again because it was asked for");
-    free(h.reports);
+    bool crashed = device_tell_crashes_of(name);
     int rc = prove(c, what, crashed, &works, reason, sizeof reason, err);
     if (rc == EXIT_OK && !works)
         rc = app_fail(err, EXIT_DEVICE, "device '%s' does not work: %s", name, reason);

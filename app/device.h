@@ -21,6 +21,9 @@ int device_choose(device_choice *choice, const arguments *args, const trial *wha
 bool device_give_up(const device_choice *choice, int code, const char *why);
 void device_choice_free(device_choice *choice);
 
+/* What earlier runs died of on a device that is about to be used because it was asked for. Returns
+ * whether there were any with this build. */
+bool device_tell_crashes_of(const char *device);
 /* What an earlier run died of, where nothing is to be decided about it. Told once. */
 void device_tell_crashes(void);
 

@@ -2,6 +2,7 @@
 #include "side.h"
 
 #include "build.h"
+#include "device.h"
 #include "trial.h"
 
 #include <stdio.h>
@@ -79,6 +80,7 @@ static int try_device(const side *s, side_setup *setup, app_error *err) {
                .threads = s->v.threads,
                .flags = s->v.exact ? MOSHI_EXACT : 0};
     if (!s->v.device || !strcmp(s->v.device, "cpu")) return EXIT_OK;
+    device_tell_crashes_of(s->v.device);
     int rc = trial_do(&t, DEADLINE_S, &r, &verdict, reason, sizeof reason, err);
     bool gone = !strcmp(verdict, "crashed") || !strcmp(verdict, "hung");
     if (rc == EXIT_OK && gone)

@@ -172,13 +172,14 @@ prints "fail, score 0" "acoustic codebooks one frame early" "scenario A is ruled
 
 # Devices that crash cost their own runs, those that compute wrong are found by theirs.
 faulty=$(dirname "$moshi")/tests/moshi-faulty
-MOSHI_FAULTY=abort,elu
+MOSHI_FAULTY=abort,elu,nan
 export MOSHI_FAULTY
 # shellcheck disable=SC2086
 run 1 "$faulty" check $short --device all --resampler none
 says "device 'faulty:abort' does not work: ended by SIGABRT at: open" "its runs are left out" \
     "device 'faulty:elu': wrong answers from: ELU; its runs show"
-prints "device   faulty:elu" "2 runs: " "scenario    A" "moshi compare cpu DEVICE"
+prints "device   faulty:elu" "3 runs: " "0 % of its codes come back" "scenario    A" \
+    "moshi compare cpu DEVICE"
 # shellcheck disable=SC2086
 run 4 "$faulty" check $short --device faulty:abort
 says "device 'faulty:abort' does not work: ended by SIGABRT at: open"
