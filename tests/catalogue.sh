@@ -42,7 +42,7 @@ wanted() { # wanted ROW
 # The line that says it: what is named, else what was concluded, else the first of all.
 gist() { # gist PATTERN
     line=$(grep -m1 -E -e "$1" "$work/answer")
-    [ -n "$line" ] || line=$(grep -m1 -E '^(reason|result|conclusion|runs )|why  |, score |^moshi: ' "$work/answer")
+    [ -n "$line" ] || line=$(grep -m1 -E '^(reason|result|conclusion|runs )|why  |(pass|fail|invalid|clean|garbled), score |^moshi: ' "$work/answer")
     [ -n "$line" ] || line=$(head -n 1 "$work/answer")
     printf '%s' "$line" | sed -e "s|$work/[a-z]*/||g; s|$demo/||g; s|$samples/||g; s|$more/||g" \
         -e 's/^moshi: //; s/^ *//; s/  */ /g; s/[|]/\\|/g' | cut -c 1-170
@@ -79,15 +79,21 @@ ask() {
     note $detected $named 1 "$pattern"
 }
 
-# One broken recording per voice, judged alone.
+# One broken recording per voice, judged alone, or with the right codes when `codes` says so.
 # hear NAME-OF-FINDING VERB WHAT [MORE...]: as inject takes them
+codes=
 hear() {
     finding=$1 verb=$2 what=$3
     shift 3
     detected=0 named=0 cases=0
     for voice in $voices; do
         "$inject" "$verb" "$what" "$voice" "$work/run/broken.wav" "$@" || exit 1
-        "$moshi" analyze "$work/run/broken.wav" >"$work/last" 2>&1
+        if [ -n "$codes" ]; then
+            "$moshi" codec encode "$voice" -o "$work/run/right.safetensors" --quiet || exit 1
+            "$moshi" analyze "$work/run/broken.wav" --codes "$work/run/right.safetensors" >"$work/last" 2>&1
+        else
+            "$moshi" analyze "$work/run/broken.wav" >"$work/last" 2>&1
+        fi
         code=$?
         cases=$((cases + 1))
         [ $code = 1 ] && detected=$((detected + 1))
@@ -98,6 +104,7 @@ hear() {
             cp "$work/last" "$work/answer"
         fi
     done
+    codes=
     note $detected $named $cases '\[[a-z0-9-]+\]'
 }
 
