@@ -11,7 +11,8 @@
 # Exit code 1 when fewer than 95 % were detected or 85 % named, or anything sound failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-moshi=$PWD/$B/moshi faulty=$PWD/$B/tests/moshi-faulty inject=$PWD/$B/tests/inject
+case $B in /*) ;; *) B=$PWD/$B ;; esac
+moshi=$B/moshi faulty=$B/tests/moshi-faulty inject=$B/tests/inject
 demo=$PWD/models/demo samples=$PWD/samples
 more=${MOSHI_GOLDEN:-../shared/golden}/../demo-model/testwavs
 [ -d "$more" ] && more=$(cd "$more" && pwd)
@@ -161,6 +162,6 @@ awk -F "$tab" '
     function mark(k, of) { return of == 1 ? (k ? "yes" : "NO") : k " of " of }
     END {
         if (n) printf "\n%d faults: %.1f %% detected, %.1f %% named. ", n, 100 * detected / n, 100 * named / n
-        printf "%d sound recordings, answers, models and devices: %d false alarms.\n", sound, alarms
+        printf "%d sound recordings, answers, models and devices: %d false alarm%s.\n", sound, alarms, alarms == 1 ? "" : "s"
         exit n && (detected < 0.95 * n || named < 0.85 * n) || alarms > 0
     }' "$rows"
