@@ -40,6 +40,7 @@ missing_to_test() {
     have clang-format || say "clang-format|checks the format of the sources"
     have shellcheck || say "shellcheck|checks the shell scripts"
     have cppcheck || say "cppcheck|static analysis"
+    have xmllint || say "libxml2-utils|checks the pages of moshi analyze"
 }
 
 other_systems() {
@@ -48,7 +49,7 @@ other_systems() {
   Arch     sudo pacman -S gcc make pkgconf jansson libsndfile curl libpng
   Alpine   sudo apk add build-base pkgconf jansson-dev libsndfile-dev curl-dev libpng-dev
   macOS    xcode-select --install; brew install pkg-config jansson libsndfile curl libpng
-For the tests also: clang, clang-format, shellcheck, cppcheck (left out, those checks are skipped).
+For the tests also: clang, clang-format, shellcheck, cppcheck, xmllint (left out, those checks are skipped).
 TXT
 }
 
