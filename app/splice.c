@@ -375,8 +375,8 @@ static int find_strangeness(splice_facts *out, const errors *e, const float *pcm
     reach -= reach % 4;
     size_t most = n / g->period + 1;
     float *across = calloc(2 * most + 2 * reach, sizeof *across);
-    float *inside = across + most, *scratch = inside + most;
     if (!across) return app_no_memory(err);
+    float *inside = across + most, *scratch = inside + most;
     for (size_t i = 0; i < reach; i++)
         scratch[i] = (float)(0.5 - 0.5 * cos(2 * M_PI * ((double)i + 0.5) / (double)reach));
     for (size_t at = g->phase; at + g->period + 3 < n; at += g->period) {

@@ -19,7 +19,7 @@ more=${MOSHI_GOLDEN:-../shared/golden}/../demo-model/testwavs
 work=$(mktemp -d "${TMPDIR:-/tmp}/moshi-catalogue-XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
-HOME=$work/home XDG_STATE_HOME=$work/home/state
+HOME=$work/person XDG_STATE_HOME=$work/person/state
 mkdir -p "$HOME" "$work/run"
 export HOME XDG_STATE_HOME
 unset MOSHI_MODEL MOSHI_DEVICE MOSHI_USE_CPU MOSHI_FAULTY
