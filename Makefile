@@ -274,7 +274,7 @@ lint: lib
 	@B='$(B)' sh tests/lint.sh
 
 # ---- bench -------------------------------------------------------------------------------------
-bench: program $(BENCHES) $(B)/tests/test_ops $(B)/tests/test_attend
+bench: program $(BENCHES) $(B)/tests/test_ops $(B)/tests/test_attend $(B)/tests/test_qops
 	@B='$(B)' sh tests/bench.sh
 
 COST_RECORDINGS ?= 60

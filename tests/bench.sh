@@ -28,4 +28,5 @@ echo
 "$B/tests/bench/bench_mimi"
 echo
 "$B/tests/test_ops" --bench
+"$B/tests/test_qops" --bench
 "$B/tests/test_attend" --bench

@@ -418,10 +418,10 @@ static int by_size(const void *a, const void *b) {
 
 /* One product of about 200 MB of weights and one read of 256 MB, again and again in turn: what else
  * the machine does changes from second to second. */
-static void bench_format(const format *f, mo_cpu_level level, int threads, int rows, mo_pool *pool,
-                         read_job *job) {
-    enum { PAIRS = 15, COLS = 4096 };
-    mo_matrix m = {.dtype = f->dtype, .rows = 4096, .cols = COLS, .bits = f->bits};
+static void bench_format(const format *f, mo_cpu_level level, int threads, int rows, int cols,
+                         mo_pool *pool, read_job *job) {
+    enum { PAIRS = 15 };
+    mo_matrix m = {.dtype = f->dtype, .rows = 4096, .cols = cols, .bits = f->bits};
     m.group = f->group;
     m.scales_dtype = f->scales;
     m.rows *= (int)(200e6 / (double)mo_backend_cpu.weight_bytes(&m, MO_LAYOUT_STRIPS)) + 1;
@@ -430,14 +430,14 @@ static void bench_format(const format *f, mo_cpu_level level, int threads, int r
     rig r;
     rig_open(&r, level, threads, 1, 1);
     mo_op_linear *op = &rig_op(&r, MO_OP_LINEAR)->u.linear;
-    m.data = take((size_t)m.rows * COLS, 1); /* zeros take as long as anything else */
-    m.scales = m.biases = take((size_t)m.rows * COLS / 32, sizeof(float));
+    m.data = take((size_t)(m.rows * m.cols), 2); /* zeros take as long as anything else */
+    m.scales = m.biases = take((size_t)(m.rows * m.cols) / 32, sizeof(float));
     if (r.be->ops->weight(r.be, &m, MO_LAYOUT_STRIPS, &r.weights[0]) < 0) abort();
     free((void *)m.data);
     free((void *)m.scales);
     r.n_weights = 1;
     *op = (mo_op_linear){&r.weights[0], .taps = 1, .stride = 1, .dilation = 1};
-    op->in = rig_random(&r, rows, COLS, false, 1.0f)->v;
+    op->in = rig_random(&r, rows, cols, false, 1.0f)->v;
     op->out = rig_out(&r, rows, (int)m.rows, false);
     mo_program *p = r.be->ops->record(r.be, r.ops, r.n_ops, 1);
     for (int i = 0; i < r.n_views; i++)
@@ -451,16 +451,18 @@ static void bench_format(const format *f, mo_cpu_level level, int threads, int r
         ratios[i] = bytes / t / (read_bytes / s);
     }
     qsort(ratios, PAIRS, sizeof *ratios, by_size);
-    printf("%-14s %6.3f bits %8.2f GB/s  read %6.2f GB/s  pairs: median %3.0f %%, middle half "
+    printf("%-14s %5d -> %5d %6.3f bits %8.2f GB/s  read %6.2f GB/s  pairs: median %3.0f %%, "
+           "middle half "
            "%3.0f to %3.0f %%\n",
-           f->name, bytes * 8 / ((double)m.rows * COLS), bytes / best * 1e-9,
+           f->name, cols, (int)m.rows, bytes * 8 / (double)(m.rows * m.cols), bytes / best * 1e-9,
            read_bytes / read * 1e-9, 100 * ratios[PAIRS / 2], 100 * ratios[PAIRS / 4],
            100 * ratios[PAIRS * 3 / 4]);
     r.be->ops->program_free(r.be, p);
     rig_close(&r);
 }
 
-/* [threads [level [rows [format]]]] */
+/* [threads [level [rows [format]]]]: inputs of the size of a 7B model's, and of its feed-forward
+ * part's second matrix. */
 static int bench(int argc, char **argv) {
     int threads = argc > 0 ? atoi(argv[0]) : mo_core_count();
     mo_cpu_level level = argc > 1 ? (mo_cpu_level)atoi(argv[1]) : MO_CPU_LEVEL_AUTO;
@@ -479,7 +481,8 @@ static int bench(int argc, char **argv) {
     printf("quantised weights, %s, %d threads, %d rows\n", mo_cpu_level_name(level), threads, rows);
     for (size_t i = 0; i < N_FORMATS; i++)
         if (argc < 4 || strcmp(argv[3], formats[i].name) == 0)
-            bench_format(&formats[i], level, threads, rows, pool, &job);
+            for (int cols = 4096; cols <= 11264; cols += 7168)
+                bench_format(&formats[i], level, threads, rows, cols, pool, &job);
     mo_pool_close(pool);
     free(data);
     free(last_sizes);
