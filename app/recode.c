@@ -156,7 +156,7 @@ static int lay(sound *out, const sound *heard, double delay_s, app_error *err) {
 /* Codes change with a few samples of delay: the recording is taken as it is, too. */
 static int measure_agreement(agreement *out, double delay_s, moshi_codec *codec,
                              const code_speech *speech, const sound *heard, app_error *err) {
-    agreement there;
+    agreement there = {0};
     sound laid = {0};
     int rc = lay(&laid, heard, delay_s, err);
     if (rc == EXIT_OK) rc = agreement_measure(out, codec, speech, heard, err);
