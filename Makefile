@@ -155,6 +155,10 @@ ISA_AVX512_VNNI := $(ISA_AVX512) -mavx512vnni
 $(B)/src/cpu/qkernels_avx2.o: ISA := $(ISA_AVX2)
 $(B)/src/cpu/qkernels_avx2_vnni.o: ISA := $(ISA_AVX2_VNNI)
 $(B)/src/cpu/qkernels_avx512_vnni.o: ISA := $(ISA_AVX512_VNNI)
+# With checks of undefined behaviour they take more than a minute each at -O2.
+ifneq ($(findstring undefined,$(SAN)),)
+$(B)/src/cpu/qkernels_avx2.o $(B)/src/cpu/qkernels_avx2_vnni.o $(B)/src/cpu/qkernels_avx512_vnni.o: ISA += -O1
+endif
 endif
 ifneq ($(filter aarch64 arm64,$(ARCH)),)
 ISA_NEON_DOT := -march=armv8.2-a+dotprod
