@@ -609,7 +609,7 @@ static const option_spec SPECS[] = {
 const verb verb_compare = {
     .name = "compare",
     .usage = "A B [options]",
-    .summary = "which of two devices, formats, settings, builds or models is wrong, and where",
+    .summary = "which of two devices, formats, settings or builds is wrong, and where",
     .text = "A and B are ways to compute: words joined by '+' or ',': a device (cpu), a number\n"
             "format to convert the model to (f32 f16 bf16 q8_0 q6_K q4_K q4_0), exact,\n"
             "kv=f32|bf16|q8_0, delay=N (of the acoustic codebooks), threads=N, or the path of\n"

@@ -53,7 +53,7 @@ compare() {
 
 # Enough where the numbers decide.
 quick() {
-    "$@" --input "$input" --hear 0.5 --tail 0 --frames 4
+    "$@" --input "$input" --hear 0.24 --tail 0 --frames 3
 }
 
 expect 'coarse formats are no faults' 0 '^verdict  C: both are fine' \
@@ -128,7 +128,7 @@ expect 'recorded' 0 'A  q8_0 on cpu' quick "$program" compare q8_0 --record "$tr
 expect 'a trace and its like' 1 '^verdict  inconclusive' quick "$program" compare "$trace" cpu
 prints '^A .*old.trace, recorded by moshi 0.1.0.*: q8_0 on cpu' 'cannot be told of '
 expect 'another input' 2 'was recorded with another input' \
-    "$program" compare "$trace" cpu --input "$input" --hear 0.4 --tail 0 --frames 4
+    "$program" compare "$trace" cpu --input "$input" --hear 0.32 --tail 0 --frames 3
 expect 'another model' 2 'was recorded with another model' quick "$program" compare "$trace" cpu -m "$work/late"
 expect 'wrong, and recorded' 0 'differs from the reference' \
     quick "$program" compare cpu+delay=2 --record "$work/wrong.trace"
