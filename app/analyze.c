@@ -221,6 +221,15 @@ void analyze_channels(analysis *a, double cancel) {
     conclude(a);
 }
 
+void analyze_length(analysis *a, double found_s, double promised_s) {
+    if (promised_s <= 0) return;
+    finding *f = findings_add(&a->found, FINDING_CUT_OFF, 0.95, "part of what its header promises",
+                              found_s / promised_s, 1);
+    snprintf(f->evidence, sizeof f->evidence, "its header promises %.2f s, there are %.2f s",
+             promised_s, found_s);
+    conclude(a);
+}
+
 /* ---- beside the reference ------------------------------------------------------------------- */
 
 /* Put `kind` in the list once, with the better evidence. */
@@ -258,9 +267,24 @@ static void judge_pieces(analysis *a) {
              100 * r->found, 100 * r->in_order, 100 * r->ahead);
 }
 
+/* Less of the reference's sound than this, and a word is missing. */
+#define COVERED_LEAST 0.9
+
+/* What is there is right, but it is not all of it. */
+static void judge_coverage(analysis *a) {
+    const alignment *laid = &a->reference.laid;
+    finding *f =
+        confirm(a, FINDING_CUT_OFF, finding_confidence(-laid->covered, -COVERED_LEAST, 0.04),
+                "part of the reference that is there", laid->covered, COVERED_LEAST);
+    snprintf(f->evidence, sizeof f->evidence,
+             "%.2f s in common, %.0f %% of the sound of the reference", laid->common_s,
+             100 * laid->covered);
+}
+
 static void judge_reference(analysis *a) {
     const reference_facts *r = &a->reference;
     const likeness *l = &r->alike;
+    if (r->verdict == REFERENCE_SAYS_THE_SAME) judge_coverage(a);
     if (r->verdict == REFERENCE_OPEN || r->verdict == REFERENCE_SAYS_THE_SAME) return;
     if (r->verdict == REFERENCE_DAMAGED && r->n_trials > 0) judge_trial(a, &r->trials[0]);
     if (r->verdict == REFERENCE_DAMAGED) judge_pieces(a);

@@ -60,6 +60,10 @@ int analyze_reference(analysis *a, const float *pcm, size_t n, const sound *refe
 int analyze_codec(analysis *a, const float *pcm, size_t n, const codec_opener *opener,
                   const code_rows *codes, app_error *err);
 
+/* Add what a file says of its own length: found_s of promised_s seconds; 0: it promises nothing
+ * else than it holds. */
+void analyze_length(analysis *a, double found_s, double promised_s);
+
 /* "clean", "garbled", "not speech", "silent", "not the reference", "too short to judge" */
 const char *analysis_verdict_name(analysis_verdict verdict);
 /* Did it pass? Clean and too short to judge do: nothing was found against them. */

@@ -87,7 +87,8 @@ static void print_codec(const recode_facts *r) {
 }
 
 static void print_analysis(const analysis *a, const soundfile *r, const char *path) {
-    printf("%s: %s, score %.0f\n", path, analysis_verdict_name(a->verdict), a->score);
+    app_print_clean(stdout, path);
+    printf(": %s, score %.0f\n", analysis_verdict_name(a->verdict), a->score);
     for (int i = 0; i < a->found.n; i++)
         if (a->found.list[i].confidence >= WORTH_SAYING) print_finding(&a->found.list[i]);
     print_facts(a, r);
@@ -267,6 +268,7 @@ static int examine(const char *path, const beside *b, json_t *list, bool *failed
     if (rc != EXIT_OK) return rc;
     rc = analyze_pcm(&a, r.pcm, r.n, r.facts.rate_hz, err);
     if (rc == EXIT_OK && r.facts.channels > 1) analyze_channels(&a, r.cancel);
+    if (rc == EXIT_OK) analyze_length(&a, r.facts.seconds, r.facts.promised_s);
     if (rc == EXIT_OK && b->reference.pcm)
         rc = analyze_reference(&a, r.pcm, r.n, &b->reference, err);
     if (rc == EXIT_OK && b->opener.open)

@@ -38,6 +38,7 @@ enum { FINDINGS_MAX = 12 };
     X(TOO_SLOW, "too-slow", "played too slowly: sample rate taken too low")                    \
     X(TOO_FAST, "too-fast", "played too fast: sample rate taken too high")                     \
     X(SCRAMBLED, "scrambled", "voices or frames are mixed up")                                 \
+    X(CUT_OFF, "cut-off", "its beginning or its end is missing")                               \
     X(UNLIKE_REFERENCE, "unlike-reference", "the words of the reference, damaged")             \
     X(OTHER_WORDS, "other-words", "something else than the reference")                         \
     X(CODES_DELAYED, "codes-delayed", "acoustic codebooks come too late or too early")         \

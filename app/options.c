@@ -203,6 +203,9 @@ int options_parse(arguments *args, const option_spec *specs, int n_specs, int ma
             if (rc != EXIT_OK) return rc;
             i += took_next;
         } else if (args->n_positional == max_positional) {
+            if (max_positional > 9)
+                return app_fail(err, EXIT_USAGE, "more than %d files, '%s' is one too many",
+                                max_positional, word);
             return app_fail(err, EXIT_USAGE, "unexpected argument '%s'; see --help", word);
         } else {
             args->positional[args->n_positional++] = word;

@@ -34,7 +34,7 @@ typedef struct option_value {
     int choice; /* index into the words of `value` */
 } option_value;
 
-enum { ARGUMENTS_MAX = 17, OPTIONS_MAX = 32 };
+enum { ARGUMENTS_MAX = 4096, OPTIONS_MAX = 32 };
 
 /* A parsed command line. `values` is parallel to the table of options. */
 typedef struct arguments {

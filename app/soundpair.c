@@ -26,6 +26,7 @@ static int examine(pair_side *s, const char *path, app_error *err) {
     if (rc == EXIT_OK)
         rc = analyze_pcm(&s->found, s->file.pcm, s->file.n, s->file.facts.rate_hz, err);
     if (rc == EXIT_OK && s->file.facts.channels > 1) analyze_channels(&s->found, s->file.cancel);
+    if (rc == EXIT_OK) analyze_length(&s->found, s->file.facts.seconds, s->file.facts.promised_s);
     return rc;
 }
 

@@ -38,12 +38,13 @@ static const struct format *find_format(const char *name) {
 
 /* ---- words ---------------------------------------------------------------------------------- */
 
-static int parse_number(const char *word, const char *value, int most, int *out, app_error *err) {
+static int parse_number(const char *word, const char *value, int least, int most, int *out,
+                        app_error *err) {
     char *end;
     long n = strtol(value, &end, 10);
-    if (end == value || *end || n < 0 || n > most)
-        return app_fail(err, EXIT_USAGE, "'%s': wanted a whole number 0..%d, found '%s'", word,
-                        most, value);
+    if (end == value || *end || n < least || n > most)
+        return app_fail(err, EXIT_USAGE, "'%s': wanted a whole number %d..%d, found '%s'", word,
+                        least, most, value);
     *out = (int)n;
     return EXIT_OK;
 }
@@ -67,9 +68,14 @@ static int parse_kv(variant *v, const char *word, const char *value, app_error *
                     value);
 }
 
+static int refuse_second(const variant *v, const char *word, app_error *err) {
+    return app_fail(err, EXIT_USAGE, "'%s': '%s' is the second word of its kind", v->text, word);
+}
+
 static int parse_word(variant *v, const char *word, app_error *err) {
     const char *value = strchr(word, '=');
     const struct format *format = find_format(word);
+    if (format && v->type) return refuse_second(v, word, err);
     if (format && !strcmp(format->name, "q5_K"))
         return app_fail(err, EXIT_USAGE, "'%s': can be read, not made", word);
     if (format) {
@@ -77,16 +83,20 @@ static int parse_word(variant *v, const char *word, app_error *err) {
     } else if (!strcmp(word, "exact")) {
         v->exact = true;
     } else if (value && !strncmp(word, "delay=", 6)) {
-        return parse_number(word, value + 1, 64, &v->delay, err);
+        if (v->delay >= 0) return refuse_second(v, word, err);
+        return parse_number(word, value + 1, 0, 64, &v->delay, err);
     } else if (value && !strncmp(word, "kv=", 3)) {
         return parse_kv(v, word, value + 1, err);
     } else if (value && !strncmp(word, "threads=", 8)) {
-        return parse_number(word, value + 1, 256, &v->threads, err);
+        if (v->threads) return refuse_second(v, word, err);
+        return parse_number(word, value + 1, 1, 256, &v->threads, err);
     } else if (access(word, F_OK) == 0) {
         v->path = word;
     } else if (value || strchr(word, '/') || strchr(word, '.')) {
         return app_fail(err, EXIT_USAGE,
                         "'%s': no such file, and none of: a device, " VARIANT_WORDS, word);
+    } else if (v->device) {
+        return refuse_second(v, word, err);
     } else {
         v->device = word; /* whether there is one of that name, the library knows */
     }

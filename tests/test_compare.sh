@@ -148,6 +148,10 @@ prints 'SNR .* dB' '^A .*clean'
 expect 'the same twice' 0 'the same samples' "$program" compare "$input" "$input"
 expect 'one is damaged' 1 '^verdict  D' "$program" compare "$input" "$work/swapped.wav"
 prints '^reason   .*swapped bytes'
+expect 'others' 0 'they do not say the same' "$program" compare "$input" "$samples/11_make_me_laugh_user.wav"
+head -c 120000 "$input" >"$work/cut.wav"
+expect 'one is cut off' 1 '^verdict  D' "$program" compare "$input" "$work/cut.wav"
+prints '^reason   .*its beginning or its end is missing'
 expect 'both are damaged' 1 '"verdict": "B"' "$program" compare "$work/swapped.wav" "$work/swapped.wav" --json
 prints '"finding": "swapped-bytes"' '"equal": true'
 expect 'a recording and a device' 2 'only be compared with another recording' quick "$program" compare cpu "$input"
@@ -164,6 +168,8 @@ expect 'json' 1 '"verdict": "D"' quick "$program" compare cpu delay=3 --json
 expect 'no such word' 2 "'no/such': no such file" quick "$program" compare cpu no/such
 expect 'no such device' 4 'tpu.*kv=f32|bf16|q8_0' quick "$program" compare cpu tpu
 expect 'no such numbers' 2 "wanted kv=f32, kv=bf16 or kv=q8_0, found 'f16'" quick "$program" compare cpu kv=f16
+expect 'two of a kind' 2 "'q4_K' is the second word of its kind" quick "$program" compare cpu q8_0,q4_K
+expect 'no threads' 2 "wanted a whole number 1..256, found '0'" quick "$program" compare cpu threads=0
 expect 'nothing to compare with' 2 'what with what' "$program" compare cpu
 expect 'temporary files are gone' 0 '^0$' sh -c "find '$work' -name 'moshi-compare*' | wc -l"
 

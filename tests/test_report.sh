@@ -58,6 +58,23 @@ png() {
 }
 
 cp "$top/samples/11_make_me_laugh_user.wav" a.wav || exit 1
+
+# ---- more than samples: names, numbers, lengths ----------------------------------------------------
+set --
+while [ $# -lt 20 ]; do set -- "$@" a.wav; done
+run 0 "$moshi" analyze "$@" --quiet
+check "twenty files" test "$(grep -c '^a.wav: clean' "$dir/out")" -eq 20
+{ head -c 44 a.wav && tail -c +45 a.wav | head -c 62356; } >cut.wav
+run 1 "$moshi" analyze cut.wav
+has "$dir/out" "[cut-off]" "its header promises 6.16 s, there are 1.30 s"
+"$moshi" codec roundtrip a.wav -o whole.wav --quiet && "$moshi" codec roundtrip cut.wav -o part.wav --quiet 2>/dev/null
+run 1 "$moshi" analyze part.wav --reference whole.wav
+has "$dir/out" "[cut-off]" "of the sound of the reference"
+name=$(printf 'x\033[31m.wav')
+cp a.wav "$name"
+run 0 "$moshi" analyze "$name"
+lacks "$dir/out" "$(printf '\033')"
+rm -f cut.wav whole.wav part.wav "$name"
 if "$moshi" analyze a.wav 2>&1 </dev/null | grep -q "built without kissfft"; then
     echo "SKIP moshi analyze: built without kissfft"
     echo "test_report: 0 passed, 0 failed, 1 skipped"
