@@ -139,6 +139,27 @@ static int note_frame_rate(inspection *in) {
     return add_finding(in, false, "odd", f->mimi_file.file.name, NULL, text);
 }
 
+/* Above it, a finding; published models have 0.6 to 0.8, and are still understood at 1.2. */
+#define ODD_TEMPERATURE 1.5f
+
+/* Sampling far from what any model of the family was published with sounds like damage. */
+static int note_sampling(inspection *in) {
+    const mo_model_files *f = &in->files;
+    char text[TEXT_BYTES];
+    float temps[2] = {f->lm.audio_temp, f->lm.text_temp};
+    static const char *const of[] = {"the voice", "the words"};
+    for (int i = 0; f->has_lm && i < 2; i++) {
+        if (temps[i] <= ODD_TEMPERATURE) continue;
+        snprintf(text, sizeof text,
+                 "lm_gen_config gives %s a temperature of %g: what is sampled is next to random; "
+                 "models of this family are published with 0.6 to 0.8",
+                 of[i], (double)temps[i]);
+        int rc = add_finding(in, false, "odd", f->config.name, NULL, text);
+        if (rc < 0) return rc;
+    }
+    return 0;
+}
+
 /* A file most of whose tensors do not fit is another one than the configuration is about. */
 static int note_alien(inspection *in, int which, const listener *l) {
     const mo_model_files *f = &in->files;
@@ -181,6 +202,7 @@ static int audit(inspection *in, uint64_t *parameters) {
     if (rc == 0 && mismatch.text[0])
         rc = add_finding(in, true, "mismatch", NULL, NULL, mismatch.text);
     if (rc == 0) rc = note_frame_rate(in);
+    if (rc == 0) rc = note_sampling(in);
     return rc == 0 ? note_incomplete(in) : rc;
 }
 

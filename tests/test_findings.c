@@ -179,6 +179,24 @@ static void tensors_tell(void) {
     }
 }
 
+/* Settings that make noise of a sound model. */
+static void sampling_told(void) {
+    model_spec spec = base;
+    made_model m;
+    moshi_model_info *info;
+    moshi_error err;
+    spec.lm.audio_temp = 5;
+    spec.lm.text_temp = 1.2f;
+    model_make(&m, &spec);
+    if (CHECK(inspect_blobs_of(&info, m.blobs, MADE_BLOBS, &err) == 0, "%s", err.text)) {
+        CHECK(info->runs && info->n_findings == 1, "%zu findings", info->n_findings);
+        CHECK(info->n_findings && strstr(info->findings[0].text, "the voice a temperature of 5"),
+              "%s", info->n_findings ? info->findings[0].text : "nothing");
+        moshi_model_info_free(info);
+    }
+    model_free(&m);
+}
+
 /* The same tensor is named in the list of all of them. */
 static void problems_listed(void) {
     made_model m;
@@ -519,6 +537,7 @@ int main(void) {
     if (!mkdtemp(dir)) test_die("no temporary directory");
     spec_small(&base);
     tensors_tell();
+    sampling_told();
     problems_listed();
     files_tell();
     swapped_files();
