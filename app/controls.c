@@ -67,16 +67,8 @@ int control_input(sound *out, const sound *in, size_t frame, app_error *err) {
 
 /* ---- samples -------------------------------------------------------------------------------- */
 
-static void reverse(float *x, size_t n) {
-    for (size_t i = 0; i < n / 2; i++) {
-        float swap = x[i];
-        x[i] = x[n - 1 - i];
-        x[n - 1 - i] = swap;
-    }
-}
-
 static void reverse_frames(sound *s, size_t frame) {
-    for (size_t at = 0; at + frame <= s->n; at += frame) reverse(s->pcm + at, frame);
+    for (size_t at = 0; at + frame <= s->n; at += frame) sound_reverse(s->pcm + at, frame);
 }
 
 /* Fisher and Yates, with a generator of fixed seed: the same order on every machine. */
@@ -128,7 +120,7 @@ static int make_samples(sound *out, control_kind kind, const sound *clean, size_
     }
     int rc = sound_copy(out, clean, err);
     if (rc != EXIT_OK) return rc;
-    if (kind == CONTROL_REVERSED) reverse(out->pcm, out->n);
+    if (kind == CONTROL_REVERSED) sound_reverse(out->pcm, out->n);
     if (kind == CONTROL_FRAMES_REVERSED) reverse_frames(out, frame);
     if (kind == CONTROL_FRAMES_SHUFFLED) shuffle_frames(out, frame);
     if (kind == CONTROL_CLIPPED) clip(out);

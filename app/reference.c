@@ -90,20 +90,12 @@ static int compare_best(bench *b, app_error *err) {
     return rc;
 }
 
-static void turn(float *x, size_t n) {
-    for (size_t i = 0; i < n / 2; i++) {
-        float kept = x[i];
-        x[i] = x[n - 1 - i];
-        x[n - 1 - i] = kept;
-    }
-}
-
 static int try_reversed(bench *b, app_error *err) {
     reference_trial t = {.kind = FINDING_REVERSED, .what = "turned around", .speed = 1};
     sound undone;
     int rc = sound_copy(&undone, &b->heard, err);
     if (rc != EXIT_OK) return rc;
-    turn(undone.pcm, undone.n);
+    sound_reverse(undone.pcm, undone.n);
     return try_sound(b, &t, &undone, err);
 }
 
@@ -112,16 +104,16 @@ static void undo_blocks(float *out, const float *in, size_t n, size_t block, siz
                         finding_kind kind) {
     size_t blocks = (n - phase) / block;
     memcpy(out, in, n * sizeof *out);
-    if (kind == FINDING_FRAMES_REVERSED) turn(out, phase);
+    if (kind == FINDING_FRAMES_REVERSED) sound_reverse(out, phase);
     for (size_t k = 0; k < blocks; k++) {
         size_t from = k;
         if (kind == FINDING_ORDER_REVERSED) from = blocks - 1 - k;
         if (kind == FINDING_FRAMES_SWAPPED) from = (k ^ 1) < blocks ? k ^ 1 : k;
         memcpy(out + phase + k * block, in + phase + from * block, block * sizeof *out);
-        if (kind == FINDING_FRAMES_REVERSED) turn(out + phase + k * block, block);
+        if (kind == FINDING_FRAMES_REVERSED) sound_reverse(out + phase + k * block, block);
     }
     if (kind == FINDING_FRAMES_REVERSED)
-        turn(out + phase + blocks * block, n - phase - blocks * block);
+        sound_reverse(out + phase + blocks * block, n - phase - blocks * block);
 }
 
 static int try_blocks(bench *b, size_t block, size_t phase, app_error *err) {

@@ -146,6 +146,14 @@ int sound_save(const sound *s, const char *path, uint64_t *clipped, app_error *e
     return rc;
 }
 
+void sound_reverse(float *pcm, size_t n) {
+    for (size_t i = 0; i < n / 2; i++) {
+        float swap = pcm[i];
+        pcm[i] = pcm[n - 1 - i];
+        pcm[n - 1 - i] = swap;
+    }
+}
+
 void sound_free(sound *s) {
     free(s->pcm);
     memset(s, 0, sizeof *s);

@@ -36,6 +36,8 @@ int sound_append(sound *to, const sound *from, app_error *err);
  * may be NULL. */
 int sound_resample(sound *out, const sound *in, const sinc_settings *settings, int rate_hz,
                    resample_report *report, app_error *err);
+/* n samples in reverse order, in place. */
+void sound_reverse(float *pcm, size_t n);
 /* Of the samples as 32-bit floats in this machine's order. */
 void sound_sha256(const sound *s, char hex[SHA_HEX]);
 /* Mono wav, 16 bits, appearing whole; *clipped: samples that were too loud for that. */

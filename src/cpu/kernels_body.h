@@ -11,16 +11,10 @@
  *   TILE_STRIPS_1 TILE_STRIPS_2 TILE_STRIPS_4 TILE_STRIPS_6
  * Compare kernels.c, which says the same in plain C. */
 
+#include "inline.h"
+
 #include <math.h>
 #include <string.h>
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-#define NOINLINE      __attribute__((noinline))
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
 
 /* ---- functions ------------------------------------------------------------------------------ */
 

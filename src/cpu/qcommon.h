@@ -4,17 +4,10 @@
 #ifndef MO_CPU_QCOMMON_H
 #define MO_CPU_QCOMMON_H
 
+#include "inline.h"
 #include "qkernels.h"
 
 #include <string.h>
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-#define NOINLINE      __attribute__((noinline))
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
 
 #define Q_TOP_LEAST 0x1p-100f
 

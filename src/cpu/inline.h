@@ -1,0 +1,14 @@
+/* inline.h - what compilers are told about functions of kernels: always in line, never, loops
+ * unrolled to their end. */
+#ifndef MO_CPU_INLINE_H
+#define MO_CPU_INLINE_H
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define NOINLINE      __attribute__((noinline))
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+#endif
