@@ -154,8 +154,10 @@ typedef struct moshi_finder {
 
 enum {
     MOSHI_EXACT = 1,      /* quantised matrices are widened to float32 when loaded (2 to 8 times
-                             the memory) and activations never rounded: the oracle the default,
-                             which computes on them as they are, answers to */
+                             the memory) and activations never rounded, and a large Mimi decoder
+                             keeps its float32 weights: the oracle the default, which computes on
+                             quantised matrices as they are and rounds those weights to float16,
+                             answers to */
     MOSHI_EXACT_MASK = 2, /* Mimi transformers see their whole context; the default reproduces the
                              reference's ring, which loses the oldest keys of a frame */
     MOSHI_NO_CODEC = 4,   /* load the language model only; sessions take and give tokens */

@@ -60,11 +60,18 @@ static void load_seanet_encoder(mo_loader *ld, mo_mimi *m) {
     h->last = load_conv(ld, cfg->dimension, channels, cfg->last_kernel, 1, 1, name);
 }
 
+/* Do the layers that see two rows a frame take longer to read than to compute? Then the decoder
+ * keeps them in 16 bits: nobody hears it. The encoder never does, its codes must be exact. */
+static bool is_large(const mo_mimi_config *cfg) {
+    return (int64_t)cfg->layers * cfg->dimension * cfg->dimension >= 1 << 20;
+}
+
 static void load_seanet_decoder(mo_loader *ld, mo_mimi *m) {
     const mo_mimi_config *cfg = &m->cfg;
     mo_mimi_half *h = &m->dec;
     char name[96];
     int channels = cfg->filters << cfg->n_ratios, index = 1;
+    ld->half = is_large(cfg); /* up to the first change of rate, whose input has two rows */
     h->first = load_conv(ld, channels, cfg->dimension, cfg->kernel, 1, 1, "decoder.model.0");
     for (int i = 0; i < cfg->n_ratios; i++) {
         mo_mimi_level *level = &h->levels[i];
@@ -73,6 +80,7 @@ static void load_seanet_decoder(mo_loader *ld, mo_mimi *m) {
         level->index = index + 1;
         snprintf(name, sizeof name, "decoder.model.%d", level->index);
         level->resample = load_convt(ld, channels, channels / 2, level->stride, name);
+        ld->half = false;
         index = load_residuals(ld, cfg, "decoder", level->index + 1, level);
         channels /= 2;
     }
@@ -178,7 +186,9 @@ int mo_mimi_load(mo_mimi *m, const mo_mimi_config *cfg, int codebooks, bool enco
     }
     if (decoder) {
         load_seanet_decoder(ld, m);
+        ld->half = is_large(cfg);
         load_transformer(ld, cfg, "decoder", &m->dec);
+        ld->half = false;
         if (s > 1)
             m->dec.rate = mo_load_depthwise(ld, cfg->dimension, 2 * s,
                                             "upsample.convtr.convtr.convtr.weight");

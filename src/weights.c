@@ -5,10 +5,13 @@
 #include "quant.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define MO_F16_MAX 65504.0f
 
 enum { NAME_BYTES = MO_TENSOR_NAME_BYTES };
 
@@ -365,24 +368,36 @@ static bool read_rows(mo_loader *ld, const mo_tensor_view *t, const mo_lora_targ
     return rc == 0 && !ld->failed;
 }
 
-/* 16-bit weights stay 16-bit when an adapter was added, as when the reference fuses one; quantised
- * ones become bfloat16, which rounds less than their blocks do. */
-static const mo_weight *upload_rows(mo_loader *ld, const mo_tensor_view *t, mo_layout layout,
-                                    const mo_lora_target *m, float *v) {
-    bool packed = mo_dtype_is_packed(t->dtype), adapted = mo_loras_touch(ld->loras, m);
-    mo_dtype to = packed && adapted && !ld->exact ? MO_BF16 : packed ? MO_F32 : t->dtype;
-    if (to == MO_F32) return mo_load_const(ld, layout, m->n, m->cols, v);
-    size_t n = (size_t)(m->n * m->cols);
+static const mo_weight *upload_as(mo_loader *ld, mo_dtype to, mo_layout layout, int64_t rows,
+                                  int64_t cols, const float *v) {
+    if (to == MO_F32) return mo_load_const(ld, layout, rows, cols, v);
+    size_t n = (size_t)(rows * cols);
     uint16_t *half = v ? mo_calloc(n, sizeof *half) : NULL;
     if (v && !half) {
         loader_nomem(ld);
         return NULL;
     }
     if (v) mo_quant_of(to)->quantise(v, half, n);
-    const mo_matrix src = floats(to, m->n, m->cols, half);
+    const mo_matrix src = floats(to, rows, cols, half);
     const mo_weight *w = pool_add(ld, &src, layout);
     free(half);
     return w;
+}
+
+/* Strips of float32, or of float16 where that is allowed and holds the numbers' range. */
+static const mo_weight *upload_strips(mo_loader *ld, int64_t rows, int64_t cols, const float *v) {
+    bool half = ld->half && !ld->exact;
+    for (int64_t i = 0; half && v && i < rows * cols; i++) half = fabsf(v[i]) <= MO_F16_MAX;
+    return upload_as(ld, half ? MO_F16 : MO_F32, MO_LAYOUT_STRIPS, rows, cols, v);
+}
+
+/* 16-bit weights stay 16-bit when an adapter was added, as when the reference fuses one; quantised
+ * ones become bfloat16, which rounds less than their blocks do. */
+static const mo_weight *upload_rows(mo_loader *ld, const mo_tensor_view *t, mo_layout layout,
+                                    const mo_lora_target *m, float *v) {
+    bool packed = mo_dtype_is_packed(t->dtype), adapted = mo_loras_touch(ld->loras, m);
+    mo_dtype to = packed && adapted && !ld->exact ? MO_BF16 : packed ? MO_F32 : t->dtype;
+    return upload_as(ld, to, layout, m->n, m->cols, v);
 }
 
 static const mo_weight *load_changed(mo_loader *ld, const mo_tensor_view *t, mo_layout layout,
@@ -436,6 +451,17 @@ static const mo_weight *load_quantised(mo_loader *ld, const mo_tensor_view *t, m
     return widen ? load_changed(ld, t, layout, m) : load_packed(ld, &p, layout, m);
 }
 
+static const mo_weight *load_halved(mo_loader *ld, const mo_tensor_view *t,
+                                    const mo_lora_target *m) {
+    float *v;
+    size_t n = (size_t)(m->n * m->cols);
+    if (!staging(ld, n, &v)) return NULL;
+    if (v) mo_tensor_read(t, (uint64_t)(m->first * m->cols), n, v);
+    const mo_weight *w = upload_strips(ld, m->n, m->cols, v);
+    free(v);
+    return w;
+}
+
 /* Rows of a matrix in any form. */
 static const mo_weight *load_rows(mo_loader *ld, mo_layout layout, const mo_lora_target *m) {
     if (ld->failed) return NULL;
@@ -445,6 +471,8 @@ static const mo_weight *load_rows(mo_loader *ld, mo_layout layout, const mo_lora
     t = take(ld, m->name, 2, (int64_t[]){m->rows, m->cols});
     if (!t) return NULL;
     if (ld->loras && mo_loras_touch(ld->loras, m)) return load_changed(ld, t, layout, m);
+    if (t->dtype == MO_F32 && layout == MO_LAYOUT_STRIPS && ld->half && !ld->exact)
+        return load_halved(ld, t, m);
     size_t skip = (size_t)m->first * (size_t)m->cols * mo_dtype_bytes(t->dtype);
     const mo_matrix src = floats(t->dtype, m->n, m->cols, (const uint8_t *)t->data + skip);
     return pool_add(ld, &src, layout);
@@ -511,7 +539,7 @@ const mo_weight *mo_load_conv(mo_loader *ld, int out, int in, int k, const char 
                 for (int i = 0; i < in; i++)
                     v[(size_t)o * row + (size_t)(j * in + i)] = src[i * k + j];
         }
-        w = mo_load_const(ld, MO_LAYOUT_STRIPS, out, (int64_t)row, v);
+        w = upload_strips(ld, out, (int64_t)row, v);
     }
     free(src);
     free(v);
@@ -540,7 +568,7 @@ const mo_weight *mo_load_convt(mo_loader *ld, int in, int out, int k, int stride
                     v[row * cols + col] = src[(size_t)o * (size_t)k + (size_t)kk];
                 }
         }
-        w = mo_load_const(ld, MO_LAYOUT_STRIPS, (int64_t)rows, (int64_t)cols, v);
+        w = upload_strips(ld, (int64_t)rows, (int64_t)cols, v);
     }
     free(src);
     free(v);

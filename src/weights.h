@@ -52,6 +52,7 @@ typedef struct mo_loader {
     mo_loras *loras; /* adapters to add, or NULL */
     bool dry;        /* numbers are neither read nor judged: the device only counts (dry.h) */
     bool exact;      /* quantised matrices become float32 instead of staying as they are */
+    bool half;       /* float32 matrices asked for now become float16 unless `exact` */
     /* called with every matrix asked for that is there, before it is checked; or NULL */
     void (*matrix)(void *user, const mo_tensor_view *t, const mo_lora_target *m);
     void *matrix_user;
