@@ -70,13 +70,16 @@ void *mo_calloc(size_t n, size_t size) {
 /* calloc rather than aligned_alloc: its large blocks come zeroed from the system without being
  * touched. The block's own address is kept in the word before the aligned one. */
 void *mo_aligned_calloc(size_t bytes) {
-    enum { ALIGN = 64 };
+    return mo_aligned_calloc_to(bytes, 64);
+}
+
+void *mo_aligned_calloc_to(size_t bytes, size_t align) {
     size_t total;
-    if (!mo_add(bytes, ALIGN + sizeof(void *), &total)) return NULL;
+    if (!mo_add(bytes, align + sizeof(void *), &total)) return NULL;
     char *block = calloc(1, total);
     if (!block) return NULL;
     size_t skip = sizeof(void *);
-    skip += (ALIGN - ((uintptr_t)block + skip) % ALIGN) % ALIGN;
+    skip += (align - ((uintptr_t)block + skip) % align) % align;
     memcpy(block + skip - sizeof(void *), &block, sizeof block);
     return block + skip;
 }

@@ -26,6 +26,8 @@ bool mo_add(size_t a, size_t b, size_t *out);
 void *mo_calloc(size_t n, size_t size);
 /* `bytes` of zeroed memory aligned to 64. NULL on failure. Free with mo_aligned_free(). */
 void *mo_aligned_calloc(size_t bytes);
+/* The same, aligned to `align`, a power of two of at least 8. */
+void *mo_aligned_calloc_to(size_t bytes, size_t align);
 void mo_aligned_free(void *p);
 /* printf into a fresh string; NULL when out of memory. */
 char *mo_format(const char *fmt, ...) MO_PRINTF(1, 2);

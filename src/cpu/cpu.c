@@ -7,9 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-enum { MAX_THREADS = 256, CHUNKS_PER_THREAD = 8 };
+enum { MAX_THREADS = 256, CHUNKS_PER_THREAD = 8, HUGE_PAGE = 2 << 20 };
 
 typedef struct cpu {
     mo_backend base;
@@ -91,15 +92,31 @@ static const char *cpu_kernels(const mo_backend *be) {
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
-static mo_buf *cpu_alloc(mo_backend *be, size_t bytes) {
-    (void)be;
+static mo_buf *buf_new(size_t bytes, size_t align) {
     mo_buf *buf = mo_calloc(1, sizeof *buf);
     if (!buf) return NULL;
-    buf->data = mo_aligned_calloc(bytes);
+    buf->data = mo_aligned_calloc_to(bytes, align);
     buf->bytes = bytes;
     if (buf->data) return buf;
     free(buf);
     return NULL;
+}
+
+static mo_buf *cpu_alloc(mo_backend *be, size_t bytes) {
+    (void)be;
+    return buf_new(bytes, 64);
+}
+
+/* Weights are read from end to end every frame: in pages of 2 MB the processor fetches further
+ * ahead and looks up fewer addresses. The last part of a page stays in small ones, or every matrix
+ * would take up to 2 MB more than it has. */
+static mo_buf *weight_alloc(size_t bytes) {
+    if (bytes < HUGE_PAGE) return buf_new(bytes, 64);
+    mo_buf *buf = buf_new(bytes, HUGE_PAGE);
+#ifdef MADV_HUGEPAGE
+    if (buf) madvise(buf->data, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+#endif
+    return buf;
 }
 
 static void cpu_free(mo_backend *be, mo_buf *buf) {
@@ -134,7 +151,7 @@ static int cpu_weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo
     memset(out, 0, sizeof *out);
     size_t bytes = mo_pack_bytes(src, layout);
     if (bytes == 0) return MOSHI_EINVAL;
-    mo_buf *buf = cpu_alloc(be, bytes);
+    mo_buf *buf = weight_alloc(bytes);
     if (!buf) return MOSHI_ENOMEM;
     *out = mo_weight_of(buf, src, layout);
     mo_pack(cpu_of(be)->pool, src, layout, buf->data);

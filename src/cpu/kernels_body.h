@@ -214,6 +214,12 @@ ALWAYS_INLINE void tile(const mo_linear_job *job, const tile_rows *t, int valid,
     for (int segment = 0; segment < job->segments; segment++) {
         const size_t run = job->run;
         for (size_t i = 0; i < run; i++, w += MO_STRIP) {
+            /* One row of 2-byte weights waits for memory, and two columns are a cache line. */
+            if (R == 1 && dtype != MO_F32 && i % 2 == 0) {
+                UNROLL
+                for (int s = 0; s < S; s++)
+                    __builtin_prefetch((const char *)job->w + 2 * (w + (size_t)s * next) + AHEAD);
+            }
             vec weights[4];
             UNROLL
             for (int s = 0; s < S; s++)

@@ -166,6 +166,15 @@ ALWAYS_INLINE void block_add(const q_rows *t, q_place at, const uint8_t *const *
     }
 }
 
+/* Fetch what a stream needs in AHEAD bytes' time. `turned`: that lies beyond the strip, and
+ * the stream goes on `onward` bytes later. Addresses, not pointers: they may lie past the end
+ * of the matrix, where fetching does nothing. */
+ALWAYS_INLINE void fetch_ahead(const uint8_t *w, bool turned, size_t onward, const size_t bytes) {
+    uintptr_t at = (uintptr_t)w + AHEAD + (turned ? onward : 0);
+    UNROLL
+    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch((const void *)(at + i));
+}
+
 /* R rows by S strips of outputs kept in registers over all blocks: S streams of memory at once. R,
  * S and form are constants wherever this is expanded. Strips past the last one repeat it. */
 ALWAYS_INLINE void tile(const mo_qlinear_job *q, const q_rows *t, int valid, int strip, int strips,
@@ -179,7 +188,8 @@ ALWAYS_INLINE void tile(const mo_qlinear_job *q, const q_rows *t, int valid, int
         UNROLL
         for (int r = 0; r < R; r++) acc[r][s] = f_zero();
     }
-    const size_t group_blocks = q->shape.group_blocks;
+    const size_t group_blocks = q->shape.group_blocks, onward = (S - 1) * q->shape.strip_bytes;
+    const size_t block_bytes = mo_q_block_head(form) + mo_q_numbers(form);
     q_place at = {q->shape.blocks, 0};
     while (at.b < at.blocks) {
         const uint8_t *groups[Q_STRIPS];
@@ -189,9 +199,12 @@ ALWAYS_INLINE void tile(const mo_qlinear_job *q, const q_rows *t, int valid, int
             w[s] += mo_q_group_head(form);
         }
         for (size_t end = at.b + group_blocks; at.b < end; at.b++) {
+            const bool turned = at.b + AHEAD / block_bytes >= at.blocks;
+            UNROLL
+            for (int s = 0; s < S; s++) fetch_ahead(w[s], turned, onward, block_bytes);
             block_add(t, at, groups, w, acc, R, S, form);
             UNROLL
-            for (int s = 0; s < S; s++) w[s] += mo_q_block_head(form) + mo_q_numbers(form);
+            for (int s = 0; s < S; s++) w[s] += block_bytes;
         }
     }
     /* Through memory, so that what follows is one small loop for every shape of tile. */
