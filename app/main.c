@@ -9,10 +9,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static const verb *const VERBS[] = {&verb_reply,           &verb_codec_encode, &verb_codec_decode,
-                                    &verb_codec_roundtrip, &verb_trace,        &verb_check,
-                                    &verb_compare,         &verb_doctor,       &verb_inspect,
-                                    &verb_convert,         &verb_pull,         &verb_analyze};
+static const verb *const VERBS[] = {
+    &verb_reply, &verb_codec_encode, &verb_codec_decode, &verb_codec_roundtrip, &verb_trace,
+    &verb_check, &verb_compare,      &verb_doctor,       &verb_inspect,         &verb_convert,
+    &verb_pull,  &verb_analyze,      &verb_bench};
 enum { N_VERBS = sizeof VERBS / sizeof VERBS[0], HELP_COLUMN = 26, LINE_WIDTH = 92 };
 
 /* ---- help ----------------------------------------------------------------------------------- */

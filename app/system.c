@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -59,6 +60,26 @@ static uint64_t meminfo(const char *key) {
 
 uint64_t system_memory_available(void) {
     return meminfo("MemAvailable");
+}
+
+uint64_t system_peak_memory(void) {
+    char text[64];
+    if (find_line("/proc/self/status", "VmHWM", ':', text, sizeof text))
+        return strtoull(text, NULL, 10) * 1024;
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
+#ifdef __APPLE__
+    return (uint64_t)usage.ru_maxrss;
+#else
+    return (uint64_t)usage.ru_maxrss * 1024;
+#endif
+}
+
+void system_peak_memory_reset(void) {
+    FILE *f = fopen("/proc/self/clear_refs", "w");
+    if (!f) return;
+    fputs("5", f); /* proc(5): the peak becomes what is in use now */
+    fclose(f);
 }
 
 /* ---- processor ------------------------------------------------------------------------------ */

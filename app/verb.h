@@ -20,6 +20,6 @@ typedef struct verb {
 
 extern const verb verb_reply, verb_codec_encode, verb_codec_decode, verb_codec_roundtrip,
     verb_trace, verb_inspect, verb_convert, verb_pull, verb_check, verb_compare, verb_doctor,
-    verb_analyze;
+    verb_analyze, verb_bench;
 
 #endif

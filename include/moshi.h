@@ -199,7 +199,9 @@ typedef struct moshi_engine_options {
     void *progress_user;
     moshi_breadcrumb *breadcrumb; /* NULL, or kept up to date until the engine is closed */
     moshi_kv kv;                  /* MOSHI_EXACT takes no other than float32 */
-    uintptr_t reserved[6];
+    const char *preset;      /* NULL, or a name of moshi_preset_name() instead of model and blobs */
+    const char *preset_type; /* its numbers, as moshi_convert_options.type; default bf16 */
+    uintptr_t reserved[4];
 } moshi_engine_options;
 
 /* Load a model and take all memory for `sessions` conversations. */
@@ -365,7 +367,9 @@ typedef struct moshi_codec_options {
     int flags;                    /* MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_DRY_RUN */
     moshi_breadcrumb *breadcrumb; /* as in moshi_engine_options */
     moshi_finder finder;          /* likewise */
-    uintptr_t reserved[7];
+    const char *preset;           /* NULL, or any preset's name instead of model and blobs */
+    const char *preset_type;      /* f32 (default), f16, bf16 */
+    uintptr_t reserved[5];
 } moshi_codec_options;
 
 typedef struct moshi_codec_info {
@@ -375,7 +379,9 @@ typedef struct moshi_codec_info {
     int max_codebooks;
     int bins; /* entries per codebook: codes are 0 .. bins-1 */
     uint64_t parameters, weight_bytes, state_bytes, scratch_bytes;
-    uintptr_t reserved[8];
+    const char *kernels; /* as in moshi_engine_info; NULL if not open */
+    int threads;
+    uintptr_t reserved[6];
 } moshi_codec_info;
 
 MOSHI_API int moshi_codec_open(moshi_codec **out, const moshi_codec_options *options,
@@ -395,6 +401,61 @@ MOSHI_API int moshi_codec_trace(moshi_codec *codec, const char *globs, moshi_tap
 /* Start new streams in both directions. */
 MOSHI_API int moshi_codec_reset(moshi_codec *codec);
 MOSHI_API void moshi_codec_close(moshi_codec *codec);
+
+/* ---- measuring ---------------------------------------------------------------------------- */
+
+/* A preset has the sizes of a published model and random numbers instead of its weights: what a
+ * frame costs is the same, and nothing has to be downloaded. Opening one takes the memory of the
+ * model and not much more. It says nothing that makes sense, and has no text tokenizer. */
+
+/* Name of preset `index`; static; NULL past the last. "mimi" is the codec alone. */
+MOSHI_API const char *moshi_preset_name(int index);
+
+/* The stages of a frame. */
+typedef enum moshi_stage {
+    MOSHI_STAGE_ENCODE,   /* Mimi's encoder */
+    MOSHI_STAGE_TEMPORAL, /* temporal transformer and text token */
+    MOSHI_STAGE_DEPTH,    /* depth transformer */
+    MOSHI_STAGE_DECODE,   /* Mimi's decoder */
+    MOSHI_STAGES
+} moshi_stage;
+
+/* What one run of a stage costs, and what it has cost. All zero for a stage the model lacks. */
+typedef struct moshi_stage_info {
+    uint64_t runs;         /* so far; one for all sessions that step together */
+    double seconds;        /* of them together */
+    uint64_t weight_bytes; /* a run reads: weights that are used twice count twice */
+    /* Keys and values that a run reads for each session and each position it can look back on;
+     * positions that a frame adds; how many are kept at most. */
+    uint64_t position_bytes;
+    int frame_positions, max_positions;
+    double operations; /* multiplications and additions for each session, attention left out */
+    uintptr_t reserved[4];
+} moshi_stage_info;
+
+/* Not while another thread steps. MOSHI_EINVAL for a stage there is none of. Works on a dry run. */
+MOSHI_API int moshi_engine_get_stage(const moshi_engine *engine, moshi_stage stage,
+                                     moshi_stage_info *info);
+MOSHI_API int moshi_codec_get_stage(const moshi_codec *codec, moshi_stage stage,
+                                    moshi_stage_info *info);
+
+/* Pretend that a session that has not stepped yet has stepped `frames` (0 .. 2^24) frames: steps
+ * cost from here on what they cost that far into a conversation. What it remembers of them is
+ * noise. MOSHI_EINVAL after the first step. */
+MOSHI_API int moshi_session_pretend(moshi_session *session, int64_t frames);
+
+/* What a device can do at most, whatever it is asked to compute; 0: unknown. */
+typedef struct moshi_device_speed {
+    double read_bytes_s; /* reading memory far larger than its caches */
+    double flops;        /* float32 operations a second, a fused multiply-add counted as two */
+    double int8_ops;     /* likewise of products of bytes summed up in 32 bits */
+    uintptr_t reserved[4];
+} moshi_device_speed;
+
+/* Measure it for about `seconds` (0.05 .. 60), the best moment counts. Takes 256 MB for that time.
+ * `threads`: 0, the device's default. MOSHI_EDEVICE for one that cannot be measured. */
+MOSHI_API int moshi_device_measure(moshi_device_speed *out, const char *device, int threads,
+                                   double seconds, moshi_error *err);
 
 /* ---- looking into model files ------------------------------------------------------------- */
 

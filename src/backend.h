@@ -358,6 +358,9 @@ typedef struct mo_backend_ops {
     int (*run)(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec);
     int (*threads)(const mo_backend *be);
     const char *(*kernels)(const mo_backend *be); /* "avx512", ... */
+    /* Fill *out, which is zeroed, in about `seconds`: 0, or MOSHI_ENOMEM. NULL: cannot be measured.
+     */
+    int (*measure)(mo_backend *be, double seconds, moshi_device_speed *out);
 } mo_backend_ops;
 
 struct mo_backend {

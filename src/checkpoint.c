@@ -252,6 +252,7 @@ void mo_checkpoint_close(mo_checkpoint *ck) {
     free(ck->tensors);
     free(ck->values);
     free(ck->names);
+    mo_aligned_free(ck->made);
     mo_file_close(&ck->file);
     memset(ck, 0, sizeof *ck);
 }

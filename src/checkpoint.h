@@ -85,6 +85,7 @@ typedef struct mo_checkpoint {
     mo_gguf_value *values; /* metadata of a GGUF file, sorted by key */
     size_t n_values;
     char *names; /* storage behind names and keys */
+    void *made;  /* numbers that come from no file (made.h), which the tensors share */
 } mo_checkpoint;
 
 /* Read the table of tensors of `file` (safetensors or GGUF, told from its content). Takes the file

@@ -1,6 +1,8 @@
 /* codec.c - the Mimi codec alone: one stream in each direction, whole calls at a time. */
+#include "cost.h"
 #include "dry.h"
 #include "frame.h"
+#include "made.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -18,14 +20,16 @@ struct moshi_codec {
     moshi_codec_info info;
     mo_trace trace;
     int64_t encode_calls, decode_calls;
+    mo_stage_time times[MOSHI_STAGES];
     float *pcm;     /* one call's samples, when the stream ends inside it */
     int32_t *codes; /* one call's codes */
 };
 
 static int options_check(const moshi_codec_options *o, moshi_error *err) {
     const int known = MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_DRY_RUN;
-    if (!o->model == !o->n_blobs)
-        return mo_fail(err, MOSHI_EINVAL, "codec options: give a model path or blobs, one of them");
+    if ((o->model != NULL) + (o->n_blobs != 0) + (o->preset != NULL) != 1)
+        return mo_fail(err, MOSHI_EINVAL,
+                       "codec options: give a model path, blobs or a preset, one of them");
     if (o->codebooks < 0 || o->codebooks > MO_MAX_CODEBOOKS)
         return mo_fail(err, MOSHI_EINVAL, "codec options: codebooks: wanted 1..%d, found %d",
                        MO_MAX_CODEBOOKS, o->codebooks);
@@ -76,6 +80,8 @@ static int record(moshi_codec *c, moshi_error *err) {
     c->trace.scratch_bytes = taps;
     if (!c->pcm || !c->codes || !c->trace.scratch)
         return mo_fail(err, MOSHI_ENOMEM, "out of memory for the codec");
+    c->info.kernels = c->be->ops->kernels(c->be);
+    c->info.threads = c->be->ops->threads(c->be);
     c->info.parameters = c->model.weights.parameters;
     c->info.weight_bytes = c->model.weights.bytes;
     c->info.state_bytes = c->encode.arena.bytes + c->decode.arena.bytes;
@@ -91,7 +97,9 @@ static int codec_open(moshi_codec *c, const moshi_codec_options *o, moshi_error 
     mo_model_files files;
     mo_crumb_drop(o->breadcrumb, "files", 0, 0);
     const mo_model_place place = {o->model, o->blobs, o->n_blobs, o->finder};
-    rc = mo_model_files_open(&files, &place, MO_WANT_MIMI, err);
+    rc = o->preset ? mo_made_files_open(&files, o->preset, o->preset_type, MO_WANT_MIMI,
+                                        (o->flags & MOSHI_DRY_RUN) != 0, err)
+                   : mo_model_files_open(&files, &place, MO_WANT_MIMI, err);
     if (rc < 0) return rc;
     mo_crumb_drop(o->breadcrumb, "device", 0, 0);
     const mo_backend_options bo = {.threads = o->threads, .nth = device.nth};
@@ -149,6 +157,15 @@ int moshi_codec_get_info(const moshi_codec *codec, moshi_codec_info *info) {
     return 0;
 }
 
+int moshi_codec_get_stage(const moshi_codec *c, moshi_stage stage, moshi_stage_info *info) {
+    if (!c || !info || (stage != MOSHI_STAGE_ENCODE && stage != MOSHI_STAGE_DECODE))
+        return MOSHI_EINVAL;
+    const mo_graph *g = stage == MOSHI_STAGE_ENCODE ? &c->encode.graph : &c->decode.graph;
+    *info = (moshi_stage_info){.runs = c->times[stage].runs, .seconds = c->times[stage].seconds};
+    mo_graph_cost(g, 0, g->n_ops, info);
+    return 0;
+}
+
 int moshi_codec_trace(moshi_codec *c, const char *globs, moshi_tap_fn fn, void *user) {
     if (!c || (fn && !globs)) return MOSHI_EINVAL;
     pthread_mutex_lock(&c->lock);
@@ -178,7 +195,9 @@ static int encode_call(moshi_codec *c, const float *pcm, size_t frames, int32_t 
     }
     ops->write(c->be, c->audio_in.buf, c->audio_in.offset * 4, pcm, all * 4);
     mo_crumb_drop(c->be->crumb, "encode", (uint64_t)c->encode_calls, 0);
+    double start = mo_now_s();
     int rc = mo_graph_run(&c->encode.graph, exec, &c->trace, &c->encode_calls);
+    mo_stage_time_add(&c->times[MOSHI_STAGE_ENCODE], start);
     if (rc < 0) return rc;
     c->encode_calls++;
     ops->read(c->be, c->codes_out.buf, c->codes_out.offset * 4, codes,
@@ -209,7 +228,9 @@ static int decode_call(moshi_codec *c, const int32_t *codes, size_t frames, floa
     memcpy(c->codes, codes, frames * n * sizeof *codes);
     ops->write(c->be, c->codes_in.buf, c->codes_in.offset * 4, c->codes, all * 4);
     mo_crumb_drop(c->be->crumb, "decode", (uint64_t)c->decode_calls, 0);
+    double start = mo_now_s();
     int rc = mo_graph_run(&c->decode.graph, exec, &c->trace, &c->decode_calls);
+    mo_stage_time_add(&c->times[MOSHI_STAGE_DECODE], start);
     if (rc < 0) return rc;
     c->decode_calls++;
     ops->read(c->be, c->audio_out.buf, c->audio_out.offset * 4, pcm,

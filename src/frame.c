@@ -99,11 +99,20 @@ static bool any(const uint8_t *mask, int n) {
     return found;
 }
 
-static int run_stage(moshi_engine *e, mo_stage *st, const char *name, const uint8_t *exec,
-                     const int64_t *steps) {
+/* Ops first .. last - 1 of a program, timed as `stage`. */
+static int run_part(moshi_engine *e, const mo_stage *st, moshi_stage stage, int first, int last,
+                    const uint8_t *exec, const int64_t *steps) {
+    double start = mo_now_s();
+    int rc = mo_graph_run_part(&st->graph, first, last, exec, &e->trace, steps);
+    mo_stage_time_add(&e->times[stage], start);
+    return rc;
+}
+
+static int run_stage(moshi_engine *e, const mo_stage *st, moshi_stage stage, const char *name,
+                     const uint8_t *exec, const int64_t *steps) {
     if (!any(exec, e->slots)) return 0;
     mo_crumb_drop(e->be->crumb, name, e->frames, 0);
-    return mo_graph_run(&st->graph, exec, &e->trace, steps);
+    return run_part(e, st, stage, 0, st->graph.n_ops, exec, steps);
 }
 
 static void count(const uint8_t *mask, int64_t *steps, int n) {
@@ -111,7 +120,7 @@ static void count(const uint8_t *mask, int64_t *steps, int n) {
 }
 
 static int run_encode(moshi_engine *e) {
-    int rc = run_stage(e, &e->encode, "encode", e->exec_pcm, e->codec_steps);
+    int rc = run_stage(e, &e->encode, MOSHI_STAGE_ENCODE, "encode", e->exec_pcm, e->codec_steps);
     count(e->exec_pcm, e->codec_steps, e->slots);
     /* The reference server starts its codec again after the first frame and accepts the loss. */
     for (int i = 0; i < e->slots; i++) {
@@ -123,7 +132,13 @@ static int run_encode(moshi_engine *e) {
 }
 
 static int run_lm(moshi_engine *e, const uint8_t *exec) {
-    int rc = run_stage(e, &e->step, "step", exec, e->lm_steps);
+    const mo_graph *g = &e->step.graph;
+    int depth = e->model.lm.depth_op, rc = 0;
+    if (!any(exec, e->slots)) return 0;
+    mo_crumb_drop(e->be->crumb, "step", e->frames, 0);
+    rc = run_part(e, &e->step, MOSHI_STAGE_TEMPORAL, 0, depth, exec, e->lm_steps);
+    if (rc == 0 && depth < g->n_ops)
+        rc = run_part(e, &e->step, MOSHI_STAGE_DEPTH, depth, g->n_ops, exec, e->lm_steps);
     count(exec, e->lm_steps, e->slots);
     return rc;
 }
@@ -139,7 +154,7 @@ static int run_decode(moshi_engine *e) {
             codes = codes && e->tokens[k] >= 0 && e->tokens[k] < e->model.mimi.cfg.bins;
         e->exec_audio[i] = codes;
     }
-    return run_stage(e, &e->decode, "decode", e->exec_audio, e->lm_steps);
+    return run_stage(e, &e->decode, MOSHI_STAGE_DECODE, "decode", e->exec_audio, e->lm_steps);
 }
 
 /* ---- scatter ------------------------------------------------------------------------------ */

@@ -5,6 +5,18 @@
 #include "model.h"
 #include "session.h"
 
+/* How long a stage has taken so far. */
+typedef struct mo_stage_time {
+    uint64_t runs;
+    double seconds;
+} mo_stage_time;
+
+/* One run that began at mo_now_s() == `start` is over. */
+static inline void mo_stage_time_add(mo_stage_time *t, double start) {
+    t->runs++;
+    t->seconds += mo_now_s() - start;
+}
+
 /* One recorded program with the memory and per-slot state it works on. */
 typedef struct mo_stage {
     mo_arena arena;
@@ -26,6 +38,7 @@ struct moshi_engine {
     mo_trace trace;
     size_t tap_bytes;
     uint64_t frames; /* ticks done, for the breadcrumb */
+    mo_stage_time times[MOSHI_STAGES];
     /* per-frame work space, taken at open */
     uint8_t *exec, *exec_pcm, *exec_twice, *exec_audio; /* [slots] */
     int64_t *lm_steps, *codec_steps;                    /* [slots], for taps */

@@ -192,7 +192,8 @@ static int audit(inspection *in, uint64_t *parameters) {
     for (int w = 0; w < 2; w++) {
         const mo_checkpoint *ck = checkpoint_of(in, w);
         listeners[w] = (listener){.in = in, .file = ck ? ck->file.name : ""};
-        audits[w] = (mo_audit){in->notes + first_of(in, w), on_fault, &listeners[w]};
+        audits[w] = (mo_audit){
+            .notes = in->notes + first_of(in, w), .fault = on_fault, .user = &listeners[w]};
     }
     int rc = mo_dry_open(&be, &mo_backend_cpu, &(mo_backend_options){.threads = 1}, in->err);
     if (rc < 0) return rc;

@@ -262,7 +262,9 @@ void mo_lm_record(mo_graph *g, mo_lm *lm, mo_dtype kv_type) {
                            .token = mo_cols(tokens, 0, 1)};
     mo_sample(g, &sample);
     mo_tap_i32(g, sample.token, "lm.text_token");
+    lm->depth_op = g->n_ops;
     if (c->dep_q > 0) record_depth(g, lm, normed, tokens, &sample);
     mo_grid_write(g, &grid, tokens, lm->out_tokens);
     mo_tap_i32(g, lm->out_tokens, "lm.out_tokens");
+    if (c->dep_q == 0) lm->depth_op = g->n_ops;
 }

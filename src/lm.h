@@ -26,7 +26,9 @@ typedef struct mo_lm {
     mo_embedding dep_embeddings[MO_MAX_CODEBOOKS]; /* [k]: of the token before codebook k */
     const mo_weight *dep_norms[MO_MAX_CODEBOOKS], *dep_norm_biases[MO_MAX_CODEBOOKS];
     const mo_weight *heads[MO_MAX_CODEBOOKS];
-    /* where hosts write and read, filled by mo_lm_record */
+    /* what follows is filled by mo_lm_record */
+    int depth_op; /* where the depth transformer's ops begin; their number when it has none */
+    /* where hosts write and read */
     mo_view user_codes; /* i32 [1, n_q - dep_q]; absent when there are none */
     mo_view force;      /* i32 [1, 1 + dep_q], MOSHI_FREE = sample */
     mo_view params;     /* [1, MO_SAMPLE_COLS] */

@@ -2,6 +2,7 @@
  * frame.c, the codec alone in codec.c. */
 #include "dry.h"
 #include "frame.h"
+#include "made.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -37,8 +38,10 @@ static const struct {
 
 static int options_check(const moshi_engine_options *o, moshi_error *err) {
     const int known = MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_NO_CODEC | MOSHI_DRY_RUN;
-    if (!o->model && !o->n_blobs)
-        return mo_fail(err, MOSHI_EINVAL, "engine options: model and blobs are both missing");
+    if (o->preset && (o->model || o->n_blobs))
+        return mo_fail(err, MOSHI_EINVAL, "engine options: give a preset or a model, not both");
+    if (!o->model && !o->n_blobs && !o->preset)
+        return mo_fail(err, MOSHI_EINVAL, "engine options: model, blobs and preset are missing");
     if (o->model && o->n_blobs)
         return mo_fail(err, MOSHI_EINVAL, "engine options: give a model path or blobs, not both");
     if (o->sessions < 0 || o->sessions > MAX_SESSIONS)
@@ -162,7 +165,9 @@ static int engine_open(moshi_engine *e, const moshi_engine_options *o, moshi_err
     if (!(o->flags & MOSHI_NO_CODEC)) want |= MO_WANT_MIMI | MO_WANT_TEXT;
     mo_model_files files;
     const mo_model_place place = {o->model, o->blobs, o->n_blobs, o->finder};
-    rc = mo_model_files_open(&files, &place, want, err);
+    rc = o->preset ? mo_made_files_open(&files, o->preset, o->preset_type, want,
+                                        (o->flags & MOSHI_DRY_RUN) != 0, err)
+                   : mo_model_files_open(&files, &place, want, err);
     if (rc < 0) return rc;
     const mo_backend_options bo = {.threads = o->threads, .nth = device.nth};
     mo_crumb_drop(o->breadcrumb, "device", 0, 0);

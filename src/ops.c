@@ -241,12 +241,15 @@ int mo_trace_set(mo_trace *t, const char *globs, moshi_tap_fn fn, void *user) {
     return 0;
 }
 
-int mo_graph_run(mo_graph *g, const uint8_t *exec, const mo_trace *trace, const int64_t *step) {
+int mo_graph_run_part(const mo_graph *g, int first, int last, const uint8_t *exec,
+                      const mo_trace *trace, const int64_t *step) {
     mo_backend *be = g->arena->be;
-    if (!trace || !trace->fn) return be->ops->run(be, g->program, 0, g->n_ops, exec);
-    int done = 0;
+    if (!trace || !trace->fn) return be->ops->run(be, g->program, first, last, exec);
+    int done = first;
     for (int i = 0; i < g->n_taps; i++) {
         const mo_tap_point *t = &g->taps[i];
+        /* what is there before the first op belongs to the part before */
+        if ((t->after <= first && first > 0) || t->after > last) continue;
         if (!mo_glob(trace->globs, t->name) || tap_bytes(t) > trace->scratch_bytes) continue;
         if (t->after > done) {
             int rc = be->ops->run(be, g->program, done, t->after, exec);
@@ -256,7 +259,12 @@ int mo_graph_run(mo_graph *g, const uint8_t *exec, const mo_trace *trace, const 
         for (int s = 0; s < g->arena->slots; s++)
             if (exec[s]) tap_deliver(g, t, trace, s, step[s]);
     }
-    return done < g->n_ops ? be->ops->run(be, g->program, done, g->n_ops, exec) : 0;
+    return done < last ? be->ops->run(be, g->program, done, last, exec) : 0;
+}
+
+int mo_graph_run(const mo_graph *g, const uint8_t *exec, const mo_trace *trace,
+                 const int64_t *step) {
+    return mo_graph_run_part(g, 0, g->n_ops, exec, trace, step);
 }
 
 /* ---- ops ---------------------------------------------------------------------------------- */

@@ -64,7 +64,11 @@ typedef struct mo_trace {
 } mo_trace;
 /* Trace what matches `globs` (copied), or nothing when fn is NULL. */
 int mo_trace_set(mo_trace *t, const char *globs, moshi_tap_fn fn, void *user);
-int mo_graph_run(mo_graph *g, const uint8_t *exec, const mo_trace *trace, const int64_t *step);
+int mo_graph_run(const mo_graph *g, const uint8_t *exec, const mo_trace *trace,
+                 const int64_t *step);
+/* Ops first .. last - 1 only; the parts of a program one after the other are all of it. */
+int mo_graph_run_part(const mo_graph *g, int first, int last, const uint8_t *exec,
+                      const mo_trace *trace, const int64_t *step);
 /* Bytes the largest tap needs. */
 size_t mo_graph_tap_bytes(const mo_graph *g);
 

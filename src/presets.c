@@ -16,7 +16,12 @@
  *   same with all 16 channels spoken. 8 371 408 896 parameters.
  * stt-1b, stt-2.6b: kyutai/stt-1b-en_fr and kyutai/stt-2.6b-en, whose configurations get lost when
  *   the weights are converted. 989 204 480 parameters without the extra heads, and 2 617 118 720.
- */
+ *
+ * To measure with; the published ones bring their own config.json:
+ * hibiki-2b: the config.json of kyutai/hibiki-2b-pytorch-bf16, without its condition.
+ * hibiki-1b: rust/s2st-1b.toml of Kyutai's repository, without its condition.
+ * tts-1.6b: the config.json of kyutai/tts-1.6b-en_fr, without what this version does not compute:
+ *   cross-attention, conditions and the second text stream, 270 of 1837 million parameters. */
 static const mo_preset presets[] = {
     {"moshi-7b",
      "{\"model_type\": \"moshi\", \"dim\": 4096, \"num_layers\": 32, \"num_heads\": 32,\n"
@@ -28,7 +33,8 @@ static const mo_preset presets[] = {
      " \"depformer_dim\": 1024, \"depformer_num_layers\": 6, \"depformer_num_heads\": 16,\n"
      " \"depformer_dim_feedforward\": 4224, \"depformer_gating\": \"silu\",\n"
      " \"depformer_pos_emb\": \"none\", \"depformer_multi_linear\": true,\n"
-     " \"depformer_weights_per_step\": true}\n"},
+     " \"depformer_weights_per_step\": true}\n",
+     false},
     {"personaplex-7b",
      "{\"model_type\": \"personaplex\", \"dim\": 4096, \"num_layers\": 32, \"num_heads\": 32,\n"
      " \"hidden_scale\": 4.125, \"causal\": true, \"context\": 3000, \"max_period\": 10000,\n"
@@ -39,7 +45,8 @@ static const mo_preset presets[] = {
      " \"depformer_dim\": 1024, \"depformer_num_layers\": 6, \"depformer_num_heads\": 16,\n"
      " \"depformer_dim_feedforward\": 4224, \"depformer_gating\": \"silu\",\n"
      " \"depformer_pos_emb\": \"none\", \"depformer_multi_linear\": true,\n"
-     " \"depformer_weights_per_step\": true}\n"},
+     " \"depformer_weights_per_step\": true}\n",
+     false},
     {"stt-1b",
      "{\"model_type\": \"stt\", \"dim\": 2048, \"num_layers\": 16, \"num_heads\": 16,\n"
      " \"hidden_scale\": 4.125, \"causal\": true, \"context\": 750, \"max_period\": 100000,\n"
@@ -50,7 +57,8 @@ static const mo_preset presets[] = {
      "  0, 0, 0, 0, 0, 0, 0, 0],\n"
      " \"extra_heads_num_heads\": 4, \"extra_heads_dim\": 6,\n"
      " \"stt_config\": {\"audio_delay_seconds\": 0.5, \"audio_silence_prefix_seconds\": 0.0},\n"
-     " \"lm_gen_config\": {\"temp\": 0, \"temp_text\": 0}}\n"},
+     " \"lm_gen_config\": {\"temp\": 0, \"temp_text\": 0}}\n",
+     false},
     {"stt-2.6b",
      "{\"model_type\": \"stt\", \"dim\": 2048, \"num_layers\": 48, \"num_heads\": 32,\n"
      " \"hidden_scale\": 4.125, \"causal\": true, \"context\": 375, \"max_period\": 100000,\n"
@@ -60,7 +68,51 @@ static const mo_preset presets[] = {
      " \"delays\": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,\n"
      "  0, 0, 0, 0, 0, 0, 0, 0],\n"
      " \"stt_config\": {\"audio_delay_seconds\": 2.5, \"audio_silence_prefix_seconds\": 1.0},\n"
-     " \"lm_gen_config\": {\"temp\": 0, \"temp_text\": 0}}\n"},
+     " \"lm_gen_config\": {\"temp\": 0, \"temp_text\": 0}}\n",
+     false},
+    {"hibiki-1b",
+     "{\"model_type\": \"hibiki\", \"dim\": 2048, \"num_layers\": 16, \"num_heads\": 16,\n"
+     " \"hidden_scale\": 4.125, \"causal\": true, \"context\": 3000, \"max_period\": 100000,\n"
+     " \"gating\": \"silu\", \"norm\": \"rms_norm_f32\", \"positional_embedding\": \"rope\",\n"
+     " \"n_q\": 16, \"dep_q\": 8, \"card\": 2048, \"text_card\": 48000,\n"
+     " \"existing_text_padding_id\": 3,\n"
+     " \"delays\": [0, 0, 2, 2, 2, 2, 2, 2, 2, 0, 2, 2, 2, 2, 2, 2, 2],\n"
+     " \"depformer_dim\": 1024, \"depformer_num_layers\": 6, \"depformer_num_heads\": 16,\n"
+     " \"depformer_dim_feedforward\": 4224, \"depformer_gating\": \"silu\",\n"
+     " \"depformer_pos_emb\": \"none\", \"depformer_multi_linear\": true,\n"
+     " \"depformer_weights_per_step\": true}\n",
+     true},
+    {"hibiki-2b",
+     "{\"model_type\": \"hibiki\", \"dim\": 2560, \"num_layers\": 24, \"num_heads\": 20,\n"
+     " \"hidden_scale\": 4.125, \"causal\": true, \"context\": 1500, \"max_period\": 100000,\n"
+     " \"gating\": \"silu\", \"norm\": \"rms_norm_f32\", \"positional_embedding\": \"rope\",\n"
+     " \"n_q\": 32, \"dep_q\": 16, \"card\": 2048, \"text_card\": 48000,\n"
+     " \"existing_text_padding_id\": 3,\n"
+     " \"delays\": [0, 0, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,\n"
+     "  0, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2],\n"
+     " \"depformer_dim\": 1024, \"depformer_num_layers\": 4, \"depformer_num_heads\": 16,\n"
+     " \"depformer_dim_feedforward\": 3072, \"depformer_gating\": \"silu\",\n"
+     " \"depformer_pos_emb\": \"none\", \"depformer_multi_linear\": true,\n"
+     " \"depformer_weights_per_step\": true, \"depformer_low_rank_embeddings\": 128,\n"
+     " \"depformer_weights_per_step_schedule\":\n"
+     "  [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8, 8, 8, 8, 8]}\n",
+     true},
+    {"tts-1.6b",
+     "{\"model_type\": \"tts\", \"dim\": 2048, \"num_layers\": 16, \"num_heads\": 16,\n"
+     " \"hidden_scale\": 4.125, \"causal\": true, \"context\": 500, \"max_period\": 10000,\n"
+     " \"gating\": \"silu\", \"norm\": \"rms_norm_f32\", \"positional_embedding\": \"rope\",\n"
+     " \"n_q\": 32, \"dep_q\": 32, \"card\": 2048, \"text_card\": 8000,\n"
+     " \"existing_text_padding_id\": 3,\n"
+     " \"delays\": [0, 0, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,\n"
+     "  2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2],\n"
+     " \"depformer_dim\": 1024, \"depformer_num_layers\": 4, \"depformer_num_heads\": 16,\n"
+     " \"depformer_dim_feedforward\": 3072, \"depformer_gating\": \"silu\",\n"
+     " \"depformer_pos_emb\": \"none\", \"depformer_multi_linear\": true,\n"
+     " \"depformer_weights_per_step\": true, \"depformer_low_rank_embeddings\": 128,\n"
+     " \"depformer_weights_per_step_schedule\":\n"
+     "  [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8, 8, 8, 8, 8,\n"
+     "   9, 9, 9, 9, 9, 9, 9, 9, 10, 10, 10, 10, 10, 10, 10, 10]}\n",
+     true},
 };
 
 const mo_preset *mo_preset_at(size_t i) {
@@ -196,7 +248,8 @@ int mo_preset_find(const mo_preset **out, const mo_checkpoint *ck, const char *m
     for (const mo_preset *p = presets; p < presets + sizeof presets / sizeof *presets; p++) {
         int rc = mo_lm_config_parse(&c, p->config, strlen(p->config), p->name, err);
         if (rc < 0) return rc;
-        if (!fits(&shapes, &c) || (model_type[0] && strcmp(model_type, c.model_type) != 0))
+        if (p->has_config || !fits(&shapes, &c) ||
+            (model_type[0] && strcmp(model_type, c.model_type) != 0))
             continue;
         *out = p;
         return 0;

@@ -10,7 +10,11 @@
 typedef struct mo_preset {
     const char *name;
     const char *config;
+    bool has_config; /* the published one brings its own: sizes to measure with, never guessed */
 } mo_preset;
+
+/* A preset, too, but none of a language model: the published Mimi. */
+#define MO_PRESET_CODEC "mimi"
 
 /* NULL after the last. */
 const mo_preset *mo_preset_at(size_t i);

@@ -145,6 +145,10 @@ static bool sensitive(const char *name) {
     return mo_glob("depformer* linears.* text_linear.* extra_heads.*", name);
 }
 
+mo_dtype mo_recipe_type(const char *name, mo_dtype type, int64_t cols) {
+    return fitting(sensitive(name) ? finer(type) : type, cols);
+}
+
 /* ---- reading -------------------------------------------------------------------------------- */
 
 static bool is_matrix(const mo_tensor_view *t) {
@@ -230,9 +234,8 @@ static void choose_type(mo_recipe_item *it, const mo_recipe_wish *wish, const ru
     }
     rule *kept = rules_find(rs, it->name);
     if (kept) kept->hits++;
-    mo_dtype type = wish->type->dtype;
-    it->to = kept ? kept->type->dtype : sensitive(it->name) ? finer(type) : type;
-    it->to = fitting(it->to, it->from.cols);
+    it->to = kept ? fitting(kept->type->dtype, it->from.cols)
+                  : mo_recipe_type(it->name, wish->type->dtype, it->from.cols);
 }
 
 /* Does an adapter change this matrix, or one of the weight sets in it? */

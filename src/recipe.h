@@ -31,6 +31,9 @@ typedef struct mo_recipe {
     mo_use *uses;
 } mo_recipe;
 
+/* What a matrix of this name and width becomes when `type` is asked for. */
+mo_dtype mo_recipe_type(const char *name, mo_dtype type, int64_t cols);
+
 /* What is asked for. */
 typedef struct mo_recipe_wish {
     mo_file_format format;

@@ -153,6 +153,7 @@ int mo_loader_begin(mo_loader *ld, mo_weights *pool, const mo_checkpoint *ck, mo
     ld->err = err;
     ld->failed = 0;
     ld->dry = pool->be->ops->dry;
+    ld->trusted = ld->dry || ck->made;
     ld->names = (mo_names){.scheme = MO_NAMES_PYTORCH};
     ld->used = mo_calloc(ck->n_tensors + 1, 1);
     return ld->used ? 0 : loader_nomem(ld);
@@ -274,7 +275,10 @@ static const mo_tensor_view *take(mo_loader *ld, const char *name, int ndim, con
     else
         snprintf(wanted, sizeof wanted, "[%" PRId64 "]", want[0]);
     const mo_tensor_view *t = find(ld, name);
-    if (!t) return fail_missing(ld, name, wanted);
+    if (!t) {
+        if (ld->audit && ld->audit->missing) ld->audit->missing(ld->audit->user, name, ndim, want);
+        return fail_missing(ld, name, wanted);
+    }
     name = t->name;
     const char *file = ld->ck->file.name;
     if (t->dtype != MO_F32 && t->dtype != MO_F16 && t->dtype != MO_BF16) {
@@ -293,7 +297,7 @@ static const mo_tensor_view *take(mo_loader *ld, const char *name, int ndim, con
     }
     /* another part of it: already judged and counted */
     if (ld->used[t - ld->ck->tensors]) return t;
-    const char *problem = ld->dry ? NULL : mo_tensor_problem(t);
+    const char *problem = ld->trusted ? NULL : mo_tensor_problem(t);
     if (problem && !fail_problem(ld, name, problem)) return NULL;
     count_tensor(ld, t, t->count);
     leave_crumb(ld, t->name);
@@ -355,7 +359,7 @@ static bool read_rows(mo_loader *ld, const mo_tensor_view *t, const mo_lora_targ
     mo_packed p;
     int rc = mo_packed_open(&p, ld->ck, t, m->rows, m->cols, ld->err);
     if (rc == 0) {
-        const char *problem = v ? mo_packed_problem(&p, m->first, m->n) : NULL;
+        const char *problem = ld->trusted ? NULL : mo_packed_problem(&p, m->first, m->n);
         if (problem) return fail_problem(ld, t->name, problem);
         if (v) mo_packed_read(&p, m->first, m->n, v);
         count_packed(ld, &p);
@@ -413,7 +417,7 @@ static const mo_weight *load_changed(mo_loader *ld, const mo_tensor_view *t, mo_
 /* A packed matrix as it is. */
 static const mo_weight *load_packed(mo_loader *ld, const mo_packed *p, mo_layout layout,
                                     const mo_lora_target *m) {
-    const char *problem = ld->dry ? NULL : mo_packed_problem(p, m->first, m->n);
+    const char *problem = ld->trusted ? NULL : mo_packed_problem(p, m->first, m->n);
     if (problem) {
         fail_problem(ld, p->t->name, problem);
         return NULL;

@@ -39,6 +39,8 @@ typedef struct mo_audit {
     /* 0, or MOSHI_ENOMEM, which ends the loading. */
     int (*fault)(void *user, mo_fault fault, const char *tensor, const char *text);
     void *user;
+    /* NULL, or called with the shape of every tensor that is missing before `fault` is. */
+    void (*missing)(void *user, const char *name, int ndim, const int64_t *shape);
 } mo_audit;
 
 /* Reads one checkpoint into a pool. The first failure sticks (`failed`, with the text in err),
@@ -51,6 +53,7 @@ typedef struct mo_loader {
     mo_names names;  /* how the file spells the names asked for; PyTorch's unless set */
     mo_loras *loras; /* adapters to add, or NULL */
     bool dry;        /* numbers are neither read nor judged: the device only counts (dry.h) */
+    bool trusted;    /* numbers need no judging: there are none, or they are made up (made.h) */
     bool exact;      /* quantised matrices become float32 instead of staying as they are */
     bool half;       /* float32 matrices asked for now become float16 unless `exact` */
     /* called with every matrix asked for that is there, before it is checked; or NULL */

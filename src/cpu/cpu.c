@@ -3,6 +3,7 @@
 #include "exec.h"
 #include "pack.h"
 #include "quant.h"
+#include "speed.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -276,6 +277,10 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
     return 0;
 }
 
+static int cpu_measure(mo_backend *be, double seconds, moshi_device_speed *out) {
+    return mo_speed_measure(cpu_of(be)->pool, seconds, out);
+}
+
 /* ---- the table ------------------------------------------------------------------------------ */
 
 const mo_backend_ops mo_backend_cpu = {.name = "cpu",
@@ -296,4 +301,5 @@ const mo_backend_ops mo_backend_cpu = {.name = "cpu",
                                        .program_free = cpu_program_free,
                                        .run = cpu_run,
                                        .threads = cpu_threads,
-                                       .kernels = cpu_kernels};
+                                       .kernels = cpu_kernels,
+                                       .measure = cpu_measure};

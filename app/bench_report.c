@@ -1,0 +1,160 @@
+#include "bench_report.h"
+
+#include "bench.h"
+#include "forecast.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static double number(const json_t *object, const char *key) {
+    return json_number_value(json_object_get(object, key));
+}
+
+static const char *text(const json_t *object, const char *key) {
+    const char *value = json_string_value(json_object_get(object, key));
+    return value ? value : "";
+}
+
+/* ---- the page ------------------------------------------------------------------------------- */
+
+void bench_verdict(const json_t *root, char *out, size_t cap) {
+    const json_t *frame = json_object_get(json_object_get(root, "stages"), "frame");
+    double rate = number(root, "frames_s"), need = number(root, "frame_rate_hz");
+    double x = number(root, "real_time"), sessions = number(root, "sessions");
+    size_t n =
+        (size_t)snprintf(out, cap, "this machine: %.1f frames/s of the %.1f needed: ", rate, need);
+    if (n >= cap) return;
+    if (x < 1)
+        n += (size_t)snprintf(out + n, cap - n, "%.2fx real time, too slow to talk with", x);
+    else
+        n += (size_t)snprintf(out + n, cap - n, "%.1fx real time", x);
+    if (n < cap && x >= 1 && number(frame, "p99_ms") > 1e3 / need)
+        n += (size_t)snprintf(out + n, cap - n, ", but not in every frame");
+    if (n < cap && sessions > 1)
+        snprintf(out + n, cap - n, "; %.0f sessions, %.1f frames/s together", sessions,
+                 rate * sessions);
+}
+
+static void print_stage(const json_t *stages, const char *name, double limit) {
+    const json_t *s = json_object_get(stages, name);
+    double bytes = number(s, "weight_bytes") + number(s, "kv_bytes");
+    if (number(s, "median_ms") <= 0) return;
+    printf("%-10s %9.2f %9.2f %9.2f", name, number(s, "median_ms"), number(s, "p90_ms"),
+           number(s, "p99_ms"));
+    if (bytes > 0) printf(" %10.1f %8.2f", 1e-6 * bytes, 1e-9 * number(s, "read_bytes_s"));
+    if (bytes > 0 && limit > 0) printf(" %5.0f %%", 100 * number(s, "share_of_read"));
+    if (number(s, "operations") > 0)
+        printf(" %8.1f %5.0f %%", 1e-6 * number(s, "operations") / number(s, "median_ms"),
+               100 * number(s, "share_of_flops"));
+    printf("\n");
+}
+
+static void print_stages(const json_t *root) {
+    const json_t *stages = json_object_get(root, "stages"), *l = json_object_get(root, "limits");
+    double limit = number(l, "read_bytes_s");
+    printf("\n%-10s %9s %9s %9s %10s %8s %7s %8s %7s\n", "stage", "median ms", "p90 ms", "p99 ms",
+           "MB read", "GB/s", "of max", "GFLOP/s", "of max");
+    for (int i = 0; i < BENCH_STAGES; i++) print_stage(stages, bench_stage_name(i), limit);
+    if (limit > 0)
+        printf("\nlimits     read %.1f GB/s, float32 %.0f GFLOP/s", 1e-9 * limit,
+               1e-9 * number(l, "flops"));
+    if (number(l, "int8_ops") > 0) printf(", int8 %.0f GOP/s", 1e-9 * number(l, "int8_ops"));
+    printf("\n");
+}
+
+static void print_load(const json_t *root) {
+    const json_t *load = json_object_get(root, "load");
+    char a[32], b[32];
+    printf("loaded     in %.2f s%s; peak %s of memory, %.0f %% of weights and state (%s)\n",
+           number(load, "seconds"),
+           json_is_true(json_object_get(load, "generated")) ? " (random numbers)" : "",
+           app_size_text(a, (uint64_t)number(load, "peak_bytes")), 100 * number(load, "peak_share"),
+           app_size_text(b, (uint64_t)number(load, "planned_bytes")));
+}
+
+void bench_print(const json_t *root) {
+    char verdict[256];
+    printf("model      %s, %s, %.1f M parameters\n", text(root, "model"), text(root, "type"),
+           1e-6 * number(root, "parameters"));
+    printf("machine    %s; %s, %s kernels, %.0f threads\n", text(root, "cpu"), text(root, "device"),
+           text(root, "kernels"), number(root, "threads"));
+    if (text(root, "kv")[0])
+        printf(
+            "settings   %.0f session%s, %.0f frames of context before the first, key/value cache "
+            "%s\n",
+            number(root, "sessions"), number(root, "sessions") == 1 ? "" : "s",
+            number(root, "context"), text(root, "kv"));
+    printf("timed      %.0f frames\n", number(root, "frames"));
+    print_load(root);
+    print_stages(root);
+    bench_verdict(root, verdict, sizeof verdict);
+    printf("\n%s\n", verdict);
+    const json_t *all = json_object_get(root, "forecast");
+    if (json_array_size(all) > 0) {
+        printf("\nThe published models would run here at about:\n");
+        forecast_print(all, number(root, "available_bytes"));
+    }
+}
+
+/* ---- beside another ------------------------------------------------------------------------- */
+
+int bench_load(json_t **earlier, const char *path, app_error *err) {
+    json_error_t why;
+    *earlier = json_load_file(path, 0, &why);
+    if (!*earlier) return app_fail(err, EXIT_USAGE, "%s: %s", path, why.text);
+    if (json_is_object(json_object_get(*earlier, "stages")) && text(*earlier, "model")[0])
+        return EXIT_OK;
+    json_decref(*earlier);
+    *earlier = NULL;
+    return app_fail(err, EXIT_USAGE, "%s: wanted what moshi bench --json prints", path);
+}
+
+int bench_comparable(const json_t *earlier, const json_t *root, const char *path, app_error *err) {
+    static const char *const keys[] = {"model", "type"};
+    for (int i = 0; i < 2; i++)
+        if (strcmp(text(earlier, keys[i]), text(root, keys[i])) != 0)
+            return app_fail(err, EXIT_USAGE,
+                            "%s: cannot be compared: its %s is '%s', this run's '%s'", path,
+                            keys[i], text(earlier, keys[i]), text(root, keys[i]));
+    return EXIT_OK;
+}
+
+static void print_pair(const char *name, const char *unit, double a, double b) {
+    if (a <= 0 && b <= 0) return;
+    printf("%-22s %10.2f %10.2f %s", name, a, b, unit);
+    if (a > 0 && b > 0) printf("  x %.2f", b / a);
+    printf("\n");
+}
+
+static void print_setting(const json_t *a, const json_t *b, const char *key) {
+    const json_t *x = json_object_get(a, key), *y = json_object_get(b, key);
+    if (json_equal(x, y)) return;
+    if (json_is_string(y))
+        printf("note: %s differs: %s, now %s\n", key, text(a, key), text(b, key));
+    else
+        printf("note: %s differs: %g, now %g\n", key, number(a, key), number(b, key));
+}
+
+void bench_print_beside(const json_t *a, const json_t *b, const char *path) {
+    static const char *const settings[] = {"cpu",      "device",  "kernels", "threads",
+                                           "sessions", "context", "kv"};
+    const json_t *x = json_object_get(a, "stages"), *y = json_object_get(b, "stages");
+    printf("\nbeside %s (then, now)\n", path);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        print_setting(a, b, settings[i]);
+    for (int i = 0; i < BENCH_STAGES; i++) {
+        const char *name = bench_stage_name(i);
+        print_pair(name, "ms", number(json_object_get(x, name), "median_ms"),
+                   number(json_object_get(y, name), "median_ms"));
+    }
+    print_pair("frames/s", "", number(a, "frames_s"), number(b, "frames_s"));
+    print_pair("share of read (frame)", "%",
+               100 * number(json_object_get(x, "frame"), "share_of_read"),
+               100 * number(json_object_get(y, "frame"), "share_of_read"));
+    print_pair("read limit", "GB/s", 1e-9 * number(json_object_get(a, "limits"), "read_bytes_s"),
+               1e-9 * number(json_object_get(b, "limits"), "read_bytes_s"));
+    print_pair("loading", "s", number(json_object_get(a, "load"), "seconds"),
+               number(json_object_get(b, "load"), "seconds"));
+    print_pair("peak memory", "MB", 1e-6 * number(json_object_get(a, "load"), "peak_bytes"),
+               1e-6 * number(json_object_get(b, "load"), "peak_bytes"));
+}
