@@ -82,6 +82,9 @@ PNG_CFLAGS := -DAPP_HAVE_PNG $(shell $(PKG_CONFIG) --cflags libpng 2>/dev/null)
 PNG_LIBS := $(shell $(PKG_CONFIG) --libs libpng 2>/dev/null || echo -lpng)
 endif
 
+# Optional: without it the library computes on the CPU only and says so.
+HAVE_VULKAN := $(if $(call have_lib,vulkan,vulkan/vulkan.h),$(shell command -v glslangValidator))
+
 CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
 CONFIG := $(shell printf '%s' '$(CC) $(CC_VERSION) $(OPT) $(CFLAGS) $(LDFLAGS) $(SAN) $(BASE)$(if $(HAVE_CURL),, without curl)$(if $(HAVE_KISSFFT),, without kissfft)$(if $(HAVE_PNG),, without libpng)' | cksum | cut -d' ' -f1)
 B := build/$(CONFIG)
@@ -95,6 +98,11 @@ endif
 
 # ---- sources -----------------------------------------------------------------------------------
 LIB_SRC := $(wildcard src/*.c) $(wildcard src/cpu/*.c)
+ifneq ($(HAVE_VULKAN),)
+LIB_SRC += $(wildcard src/vulkan/*.c)
+SHADERS := $(B)/vulkan/shaders.h
+endif
+SHADER_SRC := $(wildcard src/vulkan/shaders/*)
 APP_SRC := $(wildcard app/*.c)
 TEST_SRC := $(wildcard tests/test_*.c)
 # Programs that test scripts start.
@@ -138,8 +146,8 @@ SOFLAGS += -Wl,-z,defs
 endif
 endif
 
-LIB_LIBS := -lm -pthread
-APP_LIBS := $(SNDFILE_LIBS) $(CURL_LIBS) $(KISSFFT_LIBS) $(PNG_LIBS) $(JANSSON_LIBS) -lm -pthread
+LIB_LIBS := -lm -pthread -ldl
+APP_LIBS := $(SNDFILE_LIBS) $(CURL_LIBS) $(KISSFFT_LIBS) $(PNG_LIBS) $(JANSSON_LIBS) -lm -pthread -ldl
 
 # A flag if the compiler knows it: the files made for it are empty without.
 flag = $(shell $(CC) $(1) -fsyntax-only -x c /dev/null 2>/dev/null && echo $(1))
@@ -206,7 +214,17 @@ OUTPUT = $(CFLAGS) -MMD -MP -c $< -o $@
 $(LIB_OBJ): $(B)/%.o: %.c | need-compiler
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(COMPILE) -Isrc $(OUTPUT)
+	$(Q)$(COMPILE) $(DEFINES) -Isrc $(OUTPUT)
+
+ifneq ($(HAVE_VULKAN),)
+$(B)/src/devices.o: DEFINES = -DMO_HAVE_VULKAN
+# Includes that the compiler only finds once they are made.
+$(B)/src/vulkan/pipelines.o: $(SHADERS)
+$(B)/src/vulkan/pipelines.o: DEFINES = -I$(B)/vulkan
+$(SHADERS): $(SHADER_SRC)
+	$(call say,GLSL)
+	$(Q)sh src/vulkan/shaders/compile.sh $(@D)
+endif
 
 # The program sees the public header and nothing else of the library.
 $(APP_OBJ): $(B)/%.o: %.c | need-compiler need-jansson need-sndfile
@@ -262,7 +280,7 @@ $(B)/app-parts.a: $(APP_PARTS_OBJ)
 
 $(TESTS) $(HELPER_SRC:%.c=$(B)/%) $(BENCHES): $(B)/%: $(B)/%.o $(TEST_PARTS)
 	$(call say,LD)
-	$(Q)$(CC) $(SANFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(APP_LIBS) -ldl
+	$(Q)$(CC) $(SANFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(APP_LIBS)
 
 # An archive gives only what is still missing: the list of devices is found before it is searched.
 $(B)/tests/test_selftest: $(FAULTY_OBJ)
@@ -340,7 +358,7 @@ info:
 	@echo "  flags        $(BASE) $(OPT) $(SANFLAGS) $(CFLAGS) $(LDFLAGS)"
 	@echo "  build        $(B)"
 	@echo "  prefix       $(PREFIX)"
-	@echo "devices: cpu"
+	@echo "devices: cpu$(if $(HAVE_VULKAN), vulkan)"
 	@echo "instruction sets (one file each, chosen at run time):"
 	@echo "  kernels_avx2.c    $(if $(ISA_AVX2),$(ISA_AVX2),not on $(ARCH))"
 	@echo "  kernels_avx512.c  $(if $(ISA_AVX512),$(ISA_AVX512),not on $(ARCH))"
@@ -353,6 +371,7 @@ info:
 	@$(call lib_line,libcurl,$(HAVE_CURL))$(if $(HAVE_CURL),,; echo "               (optional: moshi pull; Debian: libcurl4-openssl-dev)")
 	@$(call lib_line,kissfft-float,$(HAVE_KISSFFT))$(if $(HAVE_KISSFFT),,; echo "               (optional: moshi analyze; Debian: libkissfft-dev)")
 	@$(call lib_line,libpng,$(HAVE_PNG))$(if $(HAVE_PNG),,; echo "               (optional: pictures of moshi analyze; Debian: libpng-dev)")
+	@$(call lib_line,vulkan,$(HAVE_VULKAN))$(if $(HAVE_VULKAN),,; echo "               (optional: graphics cards; Debian: libvulkan-dev glslang-tools)")
 	@echo "tools for development:"
 	@$(call tool_line,clang,second compiler and make fuzz)
 	@$(call tool_line,clang-format,make lint checks the format)

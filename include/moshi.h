@@ -93,7 +93,9 @@ typedef struct moshi_device_info {
     char description[128];        /* what its maker calls it */
     char driver[128];             /* what drives it, with a version; the CPU: its kernels */
     uint64_t memory_bytes;        /* 0: unknown */
-    uintptr_t reserved[8];
+    int on_request; /* 1: a processor that plays a graphics card: correct, slow, and never to be
+                       chosen unless somebody names it */
+    uintptr_t reserved[7];
 } moshi_device_info;
 
 /* Device number `index`, the best first. 1 and *info filled, or 0 past the last. Asks drivers, and

@@ -372,6 +372,7 @@ struct mo_backend {
 /* devices.c: the backends of this build, best first; NULL past the last. */
 const mo_backend_ops *mo_backend_at(int i);
 extern const mo_backend_ops mo_backend_cpu;
+extern const mo_backend_ops mo_backend_vulkan; /* in builds that have it */
 
 typedef struct mo_device {
     const mo_backend_ops *ops;

@@ -1,0 +1,329 @@
+/* device.c - one opened device: submitting and waiting, and the backend's table. */
+#include "cpu/pack.h"
+#include "quant.h"
+#include "vk.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Longer than the slowest frame on the slowest device that anybody would wait for. */
+static const uint64_t TIMEOUT_NS = UINT64_C(120) * 1000000000;
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+static bool load_functions(vk_device *d) {
+#define ENTRY(name) \
+    { "vk" #name, offsetof(vk_device_fns, name) }
+    static const struct {
+        const char *name;
+        size_t at;
+    } table[] = {
+        ENTRY(DestroyDevice),
+        ENTRY(GetDeviceQueue),
+        ENTRY(DeviceWaitIdle),
+        ENTRY(CreateCommandPool),
+        ENTRY(DestroyCommandPool),
+        ENTRY(AllocateCommandBuffers),
+        ENTRY(FreeCommandBuffers),
+        ENTRY(BeginCommandBuffer),
+        ENTRY(EndCommandBuffer),
+        ENTRY(QueueSubmit),
+        ENTRY(CreateFence),
+        ENTRY(DestroyFence),
+        ENTRY(ResetFences),
+        ENTRY(WaitForFences),
+        ENTRY(AllocateMemory),
+        ENTRY(FreeMemory),
+        ENTRY(MapMemory),
+        ENTRY(CreateBuffer),
+        ENTRY(DestroyBuffer),
+        ENTRY(GetBufferMemoryRequirements),
+        ENTRY(BindBufferMemory),
+        ENTRY(CreateDescriptorSetLayout),
+        ENTRY(DestroyDescriptorSetLayout),
+        ENTRY(CreatePipelineLayout),
+        ENTRY(DestroyPipelineLayout),
+        ENTRY(CreatePipelineCache),
+        ENTRY(DestroyPipelineCache),
+        ENTRY(CreateShaderModule),
+        ENTRY(DestroyShaderModule),
+        ENTRY(CreateComputePipelines),
+        ENTRY(DestroyPipeline),
+        ENTRY(CreateDescriptorPool),
+        ENTRY(DestroyDescriptorPool),
+        ENTRY(AllocateDescriptorSets),
+        ENTRY(UpdateDescriptorSets),
+        ENTRY(CmdBindPipeline),
+        ENTRY(CmdBindDescriptorSets),
+        ENTRY(CmdPushConstants),
+        ENTRY(CmdDispatch),
+        ENTRY(CmdPipelineBarrier),
+        ENTRY(CmdCopyBuffer),
+        ENTRY(CmdFillBuffer),
+    };
+#undef ENTRY
+    bool all = true;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        PFN_vkVoidFunction f = d->lib.fns.GetDeviceProcAddr(d->device, table[i].name);
+        memcpy((char *)&d->fns + table[i].at, &f, sizeof f);
+        all = all && f;
+    }
+    return all;
+}
+
+/* Limits and memory; false with *what the device lacks. */
+static bool measure(vk_device *d, const char **what) {
+    VkPhysicalDeviceMaintenance3Properties most = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES};
+    VkPhysicalDeviceProperties2 p = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
+                                     .pNext = &most};
+    VkPhysicalDeviceMemoryProperties2 m = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
+    d->lib.fns.GetPhysicalDeviceProperties2(d->physical, &p);
+    d->lib.fns.GetPhysicalDeviceMemoryProperties2(d->physical, &m);
+    d->limits = p.properties.limits;
+    d->memory = m.memoryProperties;
+    d->largest_allocation = most.maxMemoryAllocationSize;
+    VkPhysicalDeviceType type = p.properties.deviceType;
+    d->unified =
+        type == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU || type == VK_PHYSICAL_DEVICE_TYPE_CPU;
+    *what = d->limits.maxPerStageDescriptorStorageBuffers < VK_BINDINGS
+                ? "7 storage buffers in a shader"
+            : d->limits.maxComputeWorkGroupInvocations < 256 ? "workgroups of 256"
+                                                             : NULL;
+    return !*what;
+}
+
+/* The first queue family that computes; -1: none. */
+static int queue_family(const vk_device *d) {
+    VkQueueFamilyProperties families[16];
+    uint32_t n = 16;
+    d->lib.fns.GetPhysicalDeviceQueueFamilyProperties(d->physical, &n, families);
+    for (uint32_t i = 0; i < n; i++)
+        if (families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) return (int)i;
+    return -1;
+}
+
+static bool create_device(vk_device *d, uint32_t family) {
+    static const char *const wanted[] = {"VK_KHR_portability_subset",
+                                         VK_EXT_MEMORY_BUDGET_EXTENSION_NAME};
+    const char *names[2];
+    uint32_t n = 0;
+    for (size_t i = 0; i < 2; i++)
+        if (vk_lib_has_extension(&d->lib, d->physical, wanted[i])) names[n++] = wanted[i];
+    d->has_budget = n && !strcmp(names[n - 1], wanted[1]);
+    const float priority = 1;
+    const VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+                                           .queueFamilyIndex = family,
+                                           .queueCount = 1,
+                                           .pQueuePriorities = &priority};
+    const VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+                                     .queueCreateInfoCount = 1,
+                                     .pQueueCreateInfos = &queue,
+                                     .enabledExtensionCount = n,
+                                     .ppEnabledExtensionNames = names};
+    if (d->lib.fns.CreateDevice(d->physical, &info, NULL, &d->device) != VK_SUCCESS) {
+        d->device = NULL;
+        return false;
+    }
+    return load_functions(d);
+}
+
+static bool create_queue(vk_device *d, uint32_t family) {
+    const VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+                                          .flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT,
+                                          .queueFamilyIndex = family};
+    const VkFenceCreateInfo fence = {.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
+    d->fns.GetDeviceQueue(d->device, family, 0, &d->queue);
+    if (d->fns.CreateCommandPool(d->device, &pool, NULL, &d->pool) != VK_SUCCESS ||
+        d->fns.CreateFence(d->device, &fence, NULL, &d->fence) != VK_SUCCESS)
+        return false;
+    const VkCommandBufferAllocateInfo commands = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+        .commandPool = d->pool,
+        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+        .commandBufferCount = 1};
+    return d->fns.AllocateCommandBuffers(d->device, &commands, &d->copies) == VK_SUCCESS;
+}
+
+static void close_device(mo_backend *be) {
+    if (!be) return;
+    vk_device *d = vk_device_of(be);
+    if (d->stuck) { /* whatever frees would wait, and what is freed may still be written to */
+        free(d);
+        return;
+    }
+    if (d->device && d->fns.DestroyDevice) {
+        if (d->fns.DeviceWaitIdle) d->fns.DeviceWaitIdle(d->device);
+        vk_memory_close(d);
+        vk_pipelines_close(d);
+        if (d->fence) d->fns.DestroyFence(d->device, d->fence, NULL);
+        if (d->pool) d->fns.DestroyCommandPool(d->device, d->pool, NULL);
+        d->fns.DestroyDevice(d->device, NULL);
+    }
+    vk_lib_close(&d->lib);
+    free(d);
+}
+
+static int open_physical(vk_device *d, int nth, moshi_error *err) {
+    moshi_device_info info;
+    const char *lacks;
+    if (nth < 0 || nth >= d->lib.n)
+        return mo_fail(err, MOSHI_EDEVICE, "vulkan: there is no device %d, only %d", nth, d->lib.n);
+    memset(&info, 0, sizeof info);
+    vk_lib_describe(&d->lib, nth, &info);
+    d->physical = d->lib.devices[nth];
+    if (!measure(d, &lacks))
+        return mo_fail(err, MOSHI_EDEVICE, "%s: %s has no %s", info.name, info.description, lacks);
+    int family = queue_family(d);
+    if (family < 0)
+        return mo_fail(err, MOSHI_EDEVICE, "%s: %s has no queue that computes", info.name,
+                       info.description);
+    if (!create_device(d, (uint32_t)family) || !create_queue(d, (uint32_t)family))
+        return mo_fail(err, MOSHI_EDEVICE, "%s: the driver cannot open %s", info.name,
+                       info.description);
+    return vk_pipelines_open(d, err);
+}
+
+static int open_device(mo_backend **out, const mo_backend_options *options, moshi_error *err) {
+    *out = NULL;
+    vk_device *d = mo_calloc(1, sizeof *d);
+    if (!d) return mo_fail(err, MOSHI_ENOMEM, "vulkan: out of memory");
+    d->base.ops = &mo_backend_vulkan;
+    int rc = vk_lib_open(&d->lib, err);
+    if (rc == 0) rc = open_physical(d, options ? options->nth : 0, err);
+    if (rc < 0) {
+        close_device(&d->base);
+        return rc;
+    }
+    *out = &d->base;
+    return 0;
+}
+
+static int describe(int nth, moshi_device_info *info) {
+    vk_lib lib;
+    if (vk_lib_open(&lib, NULL) < 0) return 0;
+    int found = nth < lib.n;
+    if (found) vk_lib_describe(&lib, nth, info);
+    vk_lib_close(&lib);
+    return found;
+}
+
+static int threads(const mo_backend *be) {
+    (void)be;
+    return 1; /* of the host */
+}
+
+static const char *kernels(const mo_backend *be) {
+    (void)be;
+    return "vulkan";
+}
+
+/* ---- submitting ----------------------------------------------------------------------------- */
+
+bool vk_submit(vk_device *d, VkCommandBuffer commands) {
+    const VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+                               .commandBufferCount = 1,
+                               .pCommandBuffers = &commands};
+    if (d->lost) return false;
+    VkResult rc = d->fns.QueueSubmit(d->queue, 1, &info, d->fence);
+    if (rc == VK_SUCCESS) {
+        rc = d->fns.WaitForFences(d->device, 1, &d->fence, VK_TRUE, TIMEOUT_NS);
+        d->stuck = rc == VK_TIMEOUT;
+    }
+    if (rc == VK_SUCCESS) rc = d->fns.ResetFences(d->device, 1, &d->fence);
+    d->lost = rc != VK_SUCCESS;
+    return !d->lost;
+}
+
+/* ---- memory and weights --------------------------------------------------------------------- */
+
+/* What the host touches every frame is small. */
+enum { VISIBLE_BYTES = 64 << 10 };
+
+static mo_buf *alloc(mo_backend *be, size_t bytes) {
+    vk_device *d = vk_device_of(be);
+    if (bytes > d->limits.maxStorageBufferRange) return NULL;
+    vk_buffer *b = vk_buffer_new(d, bytes, bytes <= VISIBLE_BYTES);
+    return b ? &b->base : NULL;
+}
+
+/* After a device that never answered nothing is touched any more. */
+static void free_buf(mo_backend *be, mo_buf *buf) {
+    vk_device *d = vk_device_of(be);
+    if (!d->stuck) vk_buffer_free(d, (vk_buffer *)buf);
+}
+
+static void write_buf(mo_backend *be, mo_buf *buf, size_t offset, const void *src, size_t bytes) {
+    vk_buffer_write(vk_device_of(be), (vk_buffer *)buf, offset, src, bytes);
+}
+
+static void read_buf(mo_backend *be, const mo_buf *buf, size_t offset, void *dst, size_t bytes) {
+    vk_buffer_read(vk_device_of(be), (const vk_buffer *)buf, offset, dst, bytes);
+}
+
+static void zero_buf(mo_backend *be, mo_buf *buf, size_t offset, size_t bytes) {
+    vk_buffer_zero(vk_device_of(be), (vk_buffer *)buf, offset, bytes);
+}
+
+/* The CPU's strips suit a graphics card: 16 neighbouring threads read 16 neighbouring words. */
+static uint64_t weight_bytes(const mo_matrix *src, mo_layout layout) {
+    return mo_pack_bytes(src, layout);
+}
+
+static int weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo_weight *out) {
+    vk_device *d = vk_device_of(be);
+    memset(out, 0, sizeof *out);
+    size_t bytes = mo_pack_bytes(src, layout);
+    if (bytes == 0) return MOSHI_EINVAL;
+    vk_buffer *b = vk_buffer_new(d, bytes, false);
+    void *packed = b ? mo_aligned_calloc(bytes) : NULL;
+    mo_pool *pool = packed ? mo_pool_open(1) : NULL;
+    if (pool) {
+        mo_pack(pool, src, layout, packed);
+        vk_buffer_write(d, b, 0, packed, bytes);
+        *out = mo_weight_of(&b->base, src, layout);
+    }
+    mo_pool_close(pool);
+    mo_aligned_free(packed);
+    if (!pool) vk_buffer_free(d, b);
+    if (!pool) return MOSHI_ENOMEM;
+    return d->lost ? MOSHI_EDEVICE : 0;
+}
+
+static void weight_free(mo_backend *be, mo_weight *w) {
+    free_buf(be, w->buf);
+    w->buf = NULL;
+}
+
+static bool supports(mo_backend *be, mo_op_kind kind, mo_dtype dtype) {
+    (void)be;
+    if ((int)kind < 0 || kind >= MO_OP_COUNT) return false;
+    if (kind == MO_OP_LINEAR || kind == MO_OP_EMBED_SUM)
+        return dtype == MO_U32 || dtype == MO_I8 || mo_quant_of(dtype);
+    if (kind == MO_OP_ROPE_KV || kind == MO_OP_ATTEND)
+        return dtype == MO_F32 || dtype == MO_BF16 || dtype == MO_I8;
+    return dtype == MO_F32;
+}
+
+/* ---- the table ------------------------------------------------------------------------------ */
+
+const mo_backend_ops mo_backend_vulkan = {.name = "vulkan",
+                                          .describe = describe,
+                                          .open = open_device,
+                                          .close = close_device,
+                                          .alloc = alloc,
+                                          .free = free_buf,
+                                          .write = write_buf,
+                                          .read = read_buf,
+                                          .zero = zero_buf,
+                                          .weight_bytes = weight_bytes,
+                                          .weight = weight,
+                                          .weight_free = weight_free,
+                                          .supports = supports,
+                                          .record = vk_record,
+                                          .program_free = vk_program_free,
+                                          .run = vk_run,
+                                          .threads = threads,
+                                          .kernels = kernels};

@@ -1,0 +1,71 @@
+/* pipelines.c - shaders by name, made into pipelines when a program first needs them. All share one
+ * layout: VK_BINDINGS storage buffers and VK_PUSH_BYTES of push constants. */
+#include "vk.h"
+
+#include "shaders.h" /* made by the build: shaders/compile.sh */
+
+#include <string.h>
+
+enum { N_SHADERS = sizeof shaders / sizeof shaders[0] };
+_Static_assert((int)N_SHADERS <= (int)VK_MOST_PIPELINES, "room for every shader");
+
+int vk_pipelines_open(vk_device *d, moshi_error *err) {
+    VkDescriptorSetLayoutBinding bindings[VK_BINDINGS];
+    for (uint32_t i = 0; i < VK_BINDINGS; i++)
+        bindings[i] =
+            (VkDescriptorSetLayoutBinding){.binding = i,
+                                           .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+                                           .descriptorCount = 1,
+                                           .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT};
+    const VkDescriptorSetLayoutCreateInfo set = {
+        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO,
+        .bindingCount = VK_BINDINGS,
+        .pBindings = bindings};
+    const VkPushConstantRange push = {VK_SHADER_STAGE_COMPUTE_BIT, 0, VK_PUSH_BYTES};
+    VkPipelineLayoutCreateInfo layout = {.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
+                                         .setLayoutCount = 1,
+                                         .pSetLayouts = &d->set_layout,
+                                         .pushConstantRangeCount = 1,
+                                         .pPushConstantRanges = &push};
+    const VkPipelineCacheCreateInfo cache = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
+    if (d->fns.CreateDescriptorSetLayout(d->device, &set, NULL, &d->set_layout) != VK_SUCCESS ||
+        d->fns.CreatePipelineLayout(d->device, &layout, NULL, &d->layout) != VK_SUCCESS ||
+        d->fns.CreatePipelineCache(d->device, &cache, NULL, &d->cache) != VK_SUCCESS)
+        return mo_fail(err, MOSHI_EDEVICE, "vulkan: the driver gives no pipeline layout");
+    return 0;
+}
+
+void vk_pipelines_close(vk_device *d) {
+    for (int i = 0; i < N_SHADERS; i++)
+        if (d->pipelines[i]) d->fns.DestroyPipeline(d->device, d->pipelines[i], NULL);
+    if (d->cache) d->fns.DestroyPipelineCache(d->device, d->cache, NULL);
+    if (d->layout) d->fns.DestroyPipelineLayout(d->device, d->layout, NULL);
+    if (d->set_layout) d->fns.DestroyDescriptorSetLayout(d->device, d->set_layout, NULL);
+}
+
+int vk_shader_find(const char *name) {
+    for (int i = 0; i < N_SHADERS; i++)
+        if (!strcmp(shaders[i].name, name)) return i;
+    return -1;
+}
+
+VkPipeline vk_pipeline(vk_device *d, int shader) {
+    if (d->pipelines[shader]) return d->pipelines[shader];
+    const VkShaderModuleCreateInfo code = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
+                                           .codeSize = shaders[shader].bytes,
+                                           .pCode = shaders[shader].words};
+    VkShaderModule module;
+    if (d->fns.CreateShaderModule(d->device, &code, NULL, &module) != VK_SUCCESS) return NULL;
+    const VkComputePipelineCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+        .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                  .stage = VK_SHADER_STAGE_COMPUTE_BIT,
+                  .module = module,
+                  .pName = "main"},
+        .layout = d->layout};
+    VkPipeline made = NULL;
+    VkResult rc = d->fns.CreateComputePipelines(d->device, d->cache, 1, &info, NULL, &made);
+    d->fns.DestroyShaderModule(d->device, module, NULL);
+    d->pipelines[shader] = rc == VK_SUCCESS ? made : NULL;
+    return d->pipelines[shader];
+}

@@ -1,0 +1,157 @@
+/* program.c - dispatches to command buffers: the whole list recorded once and submitted again every
+ * frame; a part of it, which only tracing asks for, when another part was asked for before. */
+#include "vk.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- descriptors ---------------------------------------------------------------------------- */
+
+static bool make_sets(mo_program *p) {
+    vk_device *d = p->device;
+    uint32_t n = (uint32_t)p->n_dispatches;
+    const VkDescriptorPoolSize size = {VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, (n + 1) * VK_BINDINGS};
+    const VkDescriptorPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO,
+                                             .maxSets = n + 1,
+                                             .poolSizeCount = 1,
+                                             .pPoolSizes = &size};
+    p->sets = mo_calloc((size_t)n + 1, sizeof *p->sets);
+    if (!p->sets ||
+        d->fns.CreateDescriptorPool(d->device, &pool, NULL, &p->descriptors) != VK_SUCCESS)
+        return false;
+    const VkDescriptorSetAllocateInfo one = {.sType =
+                                                 VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
+                                             .descriptorPool = p->descriptors,
+                                             .descriptorSetCount = 1,
+                                             .pSetLayouts = &d->set_layout};
+    for (uint32_t i = 0; i < n; i++)
+        if (d->fns.AllocateDescriptorSets(d->device, &one, &p->sets[i]) != VK_SUCCESS) return false;
+    return true;
+}
+
+/* Every binding shows something: what a shader does not look at, the slots that take part. */
+static void fill_set(const mo_program *p, int i) {
+    VkDescriptorBufferInfo infos[VK_BINDINGS];
+    for (int k = 0; k < VK_BINDINGS; k++) {
+        const vk_range *r = &p->dispatches[i].bind[k];
+        const vk_buffer *buf = r->buf ? r->buf : p->exec;
+        infos[k] =
+            (VkDescriptorBufferInfo){buf->buffer, r->offset, r->bytes ? r->bytes : VK_WHOLE_SIZE};
+    }
+    const VkWriteDescriptorSet write = {.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
+                                        .dstSet = p->sets[i],
+                                        .descriptorCount = VK_BINDINGS,
+                                        .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+                                        .pBufferInfo = infos};
+    p->device->fns.UpdateDescriptorSets(p->device->device, 1, &write, 0, NULL);
+}
+
+/* ---- recording ------------------------------------------------------------------------------ */
+
+/* Everything before is seen by everything after: ops depend on each other almost always. */
+static void barrier(const vk_device *d, VkCommandBuffer c, VkPipelineStageFlags from,
+                    VkPipelineStageFlags to, VkAccessFlags reads) {
+    const VkMemoryBarrier all = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+                                 .srcAccessMask =
+                                     VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
+                                 .dstAccessMask = reads};
+    d->fns.CmdPipelineBarrier(c, from, to, 0, 1, &all, 0, NULL, 0, NULL);
+}
+
+static bool record_dispatches(const mo_program *p, VkCommandBuffer c, int first, int last) {
+    vk_device *d = p->device;
+    const VkPipelineStageFlags compute = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT;
+    const VkAccessFlags shader = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT;
+    const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
+    int bound = -1;
+    if (d->fns.BeginCommandBuffer(c, &begin) != VK_SUCCESS) return false;
+    for (int i = first; i < last; i++) {
+        const vk_dispatch *s = &p->dispatches[i];
+        barrier(d, c, compute | VK_PIPELINE_STAGE_TRANSFER_BIT, compute, shader);
+        VkPipeline pipeline = vk_pipeline(d, s->shader);
+        if (!pipeline) return false;
+        if (s->shader != bound) d->fns.CmdBindPipeline(c, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline);
+        bound = s->shader;
+        d->fns.CmdBindDescriptorSets(c, VK_PIPELINE_BIND_POINT_COMPUTE, d->layout, 0, 1,
+                                     &p->sets[i], 0, NULL);
+        d->fns.CmdPushConstants(c, d->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, VK_PUSH_BYTES,
+                                s->push);
+        d->fns.CmdDispatch(c, s->groups[0], s->groups[1], s->groups[2]);
+    }
+    barrier(d, c, compute, VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
+            VK_ACCESS_HOST_READ_BIT | VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT);
+    return d->fns.EndCommandBuffer(c) == VK_SUCCESS;
+}
+
+static bool record_all(mo_program *p) {
+    vk_device *d = p->device;
+    VkCommandBuffer both[2];
+    const VkCommandBufferAllocateInfo commands = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+        .commandPool = d->pool,
+        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+        .commandBufferCount = 2};
+    if (d->fns.AllocateCommandBuffers(d->device, &commands, both) != VK_SUCCESS) return false;
+    p->whole = both[0];
+    p->part = both[1];
+    p->part_first = -1;
+    for (int i = 0; i < p->n_dispatches; i++) fill_set(p, i);
+    return record_dispatches(p, p->whole, 0, p->n_dispatches);
+}
+
+void vk_program_free(mo_backend *be, mo_program *p) {
+    if (!p) return;
+    vk_device *d = vk_device_of(be);
+    if (!d->stuck) { /* else it may still be running */
+        VkCommandBuffer both[2] = {p->whole, p->part};
+        if (p->whole) d->fns.FreeCommandBuffers(d->device, d->pool, 2, both);
+        if (p->descriptors) d->fns.DestroyDescriptorPool(d->device, p->descriptors, NULL);
+        vk_buffer_free(d, p->exec);
+        vk_buffer_free(d, p->numbers);
+        vk_buffer_free(d, p->scratch);
+    }
+    free(p->sets);
+    free(p->dispatches);
+    free(p->starts);
+    free(p);
+}
+
+mo_program *vk_record(mo_backend *be, const mo_op *ops, int n, int slots) {
+    vk_device *d = vk_device_of(be);
+    mo_program *p = mo_calloc(1, sizeof *p);
+    if (!p) return NULL;
+    p->device = d;
+    p->n = n;
+    p->slots = slots;
+    p->starts = mo_calloc((size_t)n + 1, sizeof *p->starts);
+    p->exec = vk_buffer_new(d, (size_t)slots * sizeof(uint32_t), true);
+    if (p->starts && p->exec && vk_lower(p, ops) && make_sets(p) && record_all(p)) return p;
+    vk_program_free(be, p);
+    return NULL;
+}
+
+/* ---- running -------------------------------------------------------------------------------- */
+
+int vk_run(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec) {
+    vk_device *d = vk_device_of(be);
+    bool any = false;
+    if (d->lost || first < 0 || first > last || last > p->n) return MOSHI_EDEVICE;
+    for (int slot = 0; slot < p->slots; slot++) {
+        const uint32_t takes_part = exec[slot] != 0;
+        vk_buffer_write(d, p->exec, (size_t)slot * sizeof takes_part, &takes_part,
+                        sizeof takes_part);
+        any |= exec[slot] != 0;
+    }
+    if (!any || first == last) return d->lost ? MOSHI_EDEVICE : 0;
+    VkCommandBuffer commands = p->whole;
+    if (first > 0 || last < p->n) {
+        bool same = first == p->part_first && last == p->part_last;
+        p->part_first = -1;
+        if (!same && !record_dispatches(p, p->part, p->starts[first], p->starts[last]))
+            return MOSHI_EDEVICE;
+        p->part_first = first;
+        p->part_last = last;
+        commands = p->part;
+    }
+    return vk_submit(d, commands) ? 0 : MOSHI_EDEVICE;
+}

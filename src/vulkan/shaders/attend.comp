@@ -1,0 +1,106 @@
+#version 450
+// attend.comp - one head of one query, scores in memory: backend.h, mo_op_attend.
+#extension GL_GOOGLE_include_directive : require
+#include "common.glsl"
+
+layout(local_size_x = 64) in;
+layout(set = 0, binding = 1) readonly buffer Qkv { float data[]; } qkv;
+layout(set = 0, binding = 2) readonly buffer Pos { int data[]; } pos;
+layout(set = 0, binding = 3) readonly buffer K { uint words[]; } keys;
+layout(set = 0, binding = 4) readonly buffer V { uint words[]; } values;
+layout(set = 0, binding = 5) coherent buffer Scores { float data[]; } scores; // [units, heads, reach]
+layout(set = 0, binding = 6) buffer Out { float data[]; } dst;
+layout(push_constant) uniform Push {
+    view qkv, pos, dst;
+    uint rows, units, heads, kv_heads, head_dim, capacity, row_words, dtype, context, reach;
+    int static_pos; // below 0: at `pos`
+    float scale;
+} p;
+
+shared float partial[64];
+
+float largest(float x) {
+    uint t = gl_LocalInvocationID.x;
+    partial[t] = x;
+    for (uint n = 32; n > 0; n /= 2) {
+        barrier();
+        if (t < n) partial[t] = max(partial[t], partial[t + n]);
+    }
+    barrier();
+    x = partial[0];
+    barrier();
+    return x;
+}
+float total(float x) {
+    uint t = gl_LocalInvocationID.x;
+    partial[t] = x;
+    for (uint n = 32; n > 0; n /= 2) {
+        barrier();
+        if (t < n) partial[t] += partial[t + n];
+    }
+    barrier();
+    return partial[0];
+}
+
+float score(uint q, uint k) {
+    float sum = 0.0;
+    if (p.dtype == F32) {
+        for (uint c = 0; c < p.head_dim; c++) sum = fma(qkv.data[q + c], uintBitsToFloat(keys.words[k + c]), sum);
+        return sum * p.scale;
+    }
+    if (p.dtype == BF16) {
+        for (uint c = 0; c < p.head_dim; c += 2) {
+            uint both = keys.words[k + c / 2];
+            sum = fma(qkv.data[q + c], bf16_to_float(both & 0xFFFFu), sum);
+            if (c + 1 < p.head_dim) sum = fma(qkv.data[q + c + 1], bf16_to_float(both >> 16), sum);
+        }
+        return sum * p.scale;
+    }
+    for (uint c = 0; c < p.head_dim; c++)
+        sum = fma(qkv.data[q + c], float(signed_byte(keys.words[k + 1 + c / 4], c % 4)), sum);
+    return sum * uintBitsToFloat(keys.words[k]) * p.scale;
+}
+
+float value(uint v, uint c) {
+    if (p.dtype == F32) return uintBitsToFloat(values.words[v + c]);
+    if (p.dtype == BF16)
+        return bf16_to_float(bitfieldExtract(values.words[v + c / 2], int(c & 1u) * 16, 16));
+    return float(signed_byte(values.words[v + 1 + c / 4], c % 4));
+}
+
+void main() {
+    uint u = unit(), h = gl_WorkGroupID.x, t = gl_LocalInvocationID.x;
+    if (u >= p.units) return;
+    uint slot = u / p.rows, row = u % p.rows;
+    if (exec[slot] == 0u) return;
+    uint q = at(p.qkv, slot, row) + h * p.head_dim, o = at(p.dst, slot, row) + h * p.head_dim;
+    int start = p.static_pos < 0 ? pos.data[at(p.pos, slot, 0)] : p.static_pos;
+    int here = start + int(row), oldest = start + int(p.rows) - int(p.capacity);
+    int from = max(max(here - int(p.context) + 1, oldest), 0);
+    uint n = uint(max(here - from + 1, 0)), s = (u * p.heads + h) * p.reach;
+    uint ring = (slot * p.kv_heads + h / (p.heads / p.kv_heads)) * p.capacity;
+    float top = -3.402823466e38;
+    for (uint i = t; i < n; i += 64) {
+        float x = score(q, (ring + (uint(from) + i) % p.capacity) * p.row_words);
+        scores.data[s + i] = x;
+        top = max(top, x);
+    }
+    top = largest(top);
+    float sum = 0.0;
+    for (uint i = t; i < n; i += 64) {
+        float e = exp_of(scores.data[s + i] - top);
+        sum += e;
+        if (p.dtype == I8)
+            e *= uintBitsToFloat(values.words[(ring + (uint(from) + i) % p.capacity) * p.row_words]);
+        scores.data[s + i] = e;
+    }
+    sum = total(sum);
+    memoryBarrierBuffer();
+    barrier();
+    for (uint c = t; c < p.head_dim; c += 64) {
+        float acc = 0.0;
+        for (uint i = 0; i < n; i++)
+            acc = fma(scores.data[s + i], value((ring + (uint(from) + i) % p.capacity) * p.row_words, c), acc);
+        dst.data[o + c] = n > 0u ? div_nearest(acc, sum) : 0.0;
+    }
+}

@@ -1,0 +1,204 @@
+/* vk.h - what the files of the Vulkan backend share.
+ *
+ *   loader.c     libvulkan, an instance, the physical devices
+ *   device.c     one opened device, submitting and waiting, the backend's table
+ *   memory.c     blocks of device memory, buffers in them, copies to and from the host
+ *   pipelines.c  shaders by name
+ *   lower.c      ops to dispatches
+ *   program.c    dispatches to command buffers, and running them
+ */
+#ifndef MO_VULKAN_VK_H
+#define MO_VULKAN_VK_H
+
+#include "backend.h"
+
+#define VK_NO_PROTOTYPES
+#include <vulkan/vulkan.h>
+
+/* ---- loader --------------------------------------------------------------------------------- */
+
+/* Functions of the instance. */
+typedef struct vk_instance_fns {
+    PFN_vkDestroyInstance DestroyInstance;
+    PFN_vkEnumeratePhysicalDevices EnumeratePhysicalDevices;
+    PFN_vkGetPhysicalDeviceProperties2 GetPhysicalDeviceProperties2;
+    PFN_vkGetPhysicalDeviceMemoryProperties2 GetPhysicalDeviceMemoryProperties2;
+    PFN_vkGetPhysicalDeviceQueueFamilyProperties GetPhysicalDeviceQueueFamilyProperties;
+    PFN_vkEnumerateDeviceExtensionProperties EnumerateDeviceExtensionProperties;
+    PFN_vkCreateDevice CreateDevice;
+    PFN_vkGetDeviceProcAddr GetDeviceProcAddr;
+} vk_instance_fns;
+
+enum { VK_MOST_DEVICES = 16 };
+
+/* libvulkan with an instance. Devices in order: discrete, integrated, virtual, the rest, processors
+ * last. */
+typedef struct vk_lib {
+    void *so;
+    VkInstance instance;
+    vk_instance_fns fns;
+    VkPhysicalDevice devices[VK_MOST_DEVICES];
+    VkPhysicalDeviceType types[VK_MOST_DEVICES];
+    int n;
+} vk_lib;
+
+/* 0, or MOSHI_EDEVICE with the reason; then nothing is held. */
+int vk_lib_open(vk_lib *lib, moshi_error *err);
+void vk_lib_close(vk_lib *lib);
+void vk_lib_describe(const vk_lib *lib, int nth, moshi_device_info *info);
+bool vk_lib_has_extension(const vk_lib *lib, VkPhysicalDevice device, const char *name);
+
+/* ---- device --------------------------------------------------------------------------------- */
+
+typedef struct vk_device_fns {
+    PFN_vkDestroyDevice DestroyDevice;
+    PFN_vkGetDeviceQueue GetDeviceQueue;
+    PFN_vkDeviceWaitIdle DeviceWaitIdle;
+    PFN_vkCreateCommandPool CreateCommandPool;
+    PFN_vkDestroyCommandPool DestroyCommandPool;
+    PFN_vkAllocateCommandBuffers AllocateCommandBuffers;
+    PFN_vkFreeCommandBuffers FreeCommandBuffers;
+    PFN_vkBeginCommandBuffer BeginCommandBuffer;
+    PFN_vkEndCommandBuffer EndCommandBuffer;
+    PFN_vkQueueSubmit QueueSubmit;
+    PFN_vkCreateFence CreateFence;
+    PFN_vkDestroyFence DestroyFence;
+    PFN_vkResetFences ResetFences;
+    PFN_vkWaitForFences WaitForFences;
+    PFN_vkAllocateMemory AllocateMemory;
+    PFN_vkFreeMemory FreeMemory;
+    PFN_vkMapMemory MapMemory;
+    PFN_vkCreateBuffer CreateBuffer;
+    PFN_vkDestroyBuffer DestroyBuffer;
+    PFN_vkGetBufferMemoryRequirements GetBufferMemoryRequirements;
+    PFN_vkBindBufferMemory BindBufferMemory;
+    PFN_vkCreateDescriptorSetLayout CreateDescriptorSetLayout;
+    PFN_vkDestroyDescriptorSetLayout DestroyDescriptorSetLayout;
+    PFN_vkCreatePipelineLayout CreatePipelineLayout;
+    PFN_vkDestroyPipelineLayout DestroyPipelineLayout;
+    PFN_vkCreatePipelineCache CreatePipelineCache;
+    PFN_vkDestroyPipelineCache DestroyPipelineCache;
+    PFN_vkCreateShaderModule CreateShaderModule;
+    PFN_vkDestroyShaderModule DestroyShaderModule;
+    PFN_vkCreateComputePipelines CreateComputePipelines;
+    PFN_vkDestroyPipeline DestroyPipeline;
+    PFN_vkCreateDescriptorPool CreateDescriptorPool;
+    PFN_vkDestroyDescriptorPool DestroyDescriptorPool;
+    PFN_vkAllocateDescriptorSets AllocateDescriptorSets;
+    PFN_vkUpdateDescriptorSets UpdateDescriptorSets;
+    PFN_vkCmdBindPipeline CmdBindPipeline;
+    PFN_vkCmdBindDescriptorSets CmdBindDescriptorSets;
+    PFN_vkCmdPushConstants CmdPushConstants;
+    PFN_vkCmdDispatch CmdDispatch;
+    PFN_vkCmdPipelineBarrier CmdPipelineBarrier;
+    PFN_vkCmdCopyBuffer CmdCopyBuffer;
+    PFN_vkCmdFillBuffer CmdFillBuffer;
+} vk_device_fns;
+
+enum {
+    VK_BINDINGS = 7, /* storage buffers of a shader; 0 says which slots take part */
+    VK_PUSH_BYTES = 128,
+    VK_MOST_PIPELINES = 64
+};
+
+typedef struct vk_block vk_block;
+
+/* Device memory in one VkBuffer. */
+typedef struct vk_buffer {
+    mo_buf base;
+    VkBuffer buffer;
+    vk_block *block;
+    uint8_t *mapped; /* NULL: the host cannot see it */
+} vk_buffer;
+
+typedef struct vk_device {
+    mo_backend base;
+    vk_lib lib;
+    vk_device_fns fns;
+    VkPhysicalDevice physical;
+    VkPhysicalDeviceLimits limits;
+    VkPhysicalDeviceMemoryProperties memory;
+    VkDeviceSize largest_allocation;
+    bool unified; /* all memory is the host's too */
+    bool has_budget;
+    bool lost;  /* nothing more is asked of it */
+    bool stuck; /* it never answered: even closing it might wait for ever */
+    VkDevice device;
+    VkQueue queue;
+    VkCommandPool pool;
+    VkCommandBuffer copies; /* for copies between host and device */
+    VkFence fence;
+    vk_block *blocks;
+    vk_buffer *staging; /* NULL until needed */
+    VkDescriptorSetLayout set_layout;
+    VkPipelineLayout layout;
+    VkPipelineCache cache;
+    VkPipeline pipelines[VK_MOST_PIPELINES]; /* by number of the shader */
+} vk_device;
+
+static inline vk_device *vk_device_of(mo_backend *be) {
+    return (vk_device *)be;
+}
+
+/* Submit and wait; false: the device is lost, now or before. */
+bool vk_submit(vk_device *d, VkCommandBuffer commands);
+
+/* ---- memory --------------------------------------------------------------------------------- */
+
+/* `visible`: the host writes or reads it often. Zeroed. NULL when there is no room. */
+vk_buffer *vk_buffer_new(vk_device *d, size_t bytes, bool visible);
+void vk_buffer_free(vk_device *d, vk_buffer *b);
+void vk_buffer_write(vk_device *d, vk_buffer *b, size_t offset, const void *src, size_t bytes);
+void vk_buffer_read(vk_device *d, const vk_buffer *b, size_t offset, void *dst, size_t bytes);
+void vk_buffer_zero(vk_device *d, vk_buffer *b, size_t offset, size_t bytes);
+void vk_memory_close(vk_device *d);
+
+/* ---- pipelines ------------------------------------------------------------------------------ */
+
+/* 0, or MOSHI_EDEVICE. */
+int vk_pipelines_open(vk_device *d, moshi_error *err);
+void vk_pipelines_close(vk_device *d);
+/* Number of a shader; -1 for one there is none of. */
+int vk_shader_find(const char *name);
+/* NULL when the driver does not take it. */
+VkPipeline vk_pipeline(vk_device *d, int shader);
+
+/* ---- programs ------------------------------------------------------------------------------- */
+
+/* A range of a buffer as a shader sees it; buf NULL: nothing. */
+typedef struct vk_range {
+    const vk_buffer *buf;
+    VkDeviceSize offset, bytes; /* 0: to the end */
+} vk_range;
+
+typedef struct vk_dispatch {
+    int shader;
+    vk_range bind[VK_BINDINGS];
+    uint32_t push[VK_PUSH_BYTES / 4];
+    uint32_t groups[3];
+} vk_dispatch;
+
+struct mo_program {
+    vk_device *device;
+    int n, slots;
+    int *starts; /* [n + 1] first dispatch of every op */
+    vk_dispatch *dispatches;
+    int n_dispatches, cap_dispatches;
+    VkDescriptorSet *sets; /* of each dispatch */
+    VkDescriptorPool descriptors;
+    VkCommandBuffer whole, part; /* all ops; ops part_first .. part_last - 1 */
+    int part_first, part_last;
+    vk_buffer *exec;    /* u32 [slots] */
+    vk_buffer *numbers; /* what ops point to in host memory */
+    vk_buffer *scratch; /* of one op at a time: scores, quantised activations */
+};
+
+/* Fill dispatches, starts, numbers and scratch; false when out of memory, or out of what shaders
+ * can do. */
+bool vk_lower(mo_program *p, const mo_op *ops);
+
+mo_program *vk_record(mo_backend *be, const mo_op *ops, int n, int slots);
+void vk_program_free(mo_backend *be, mo_program *p);
+int vk_run(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec);
+
+#endif
