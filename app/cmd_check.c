@@ -30,7 +30,7 @@ typedef struct check {
     bool json;
     word_list device_words, types, resampler_words, seed_words;
     moshi_device_info devices[LIST_MAX];
-    int n_devices, devices_here; /* asked for; on this machine */
+    int n_devices;
     const sinc_settings *resamplers[LIST_MAX];
     int n_resamplers;
     uint64_t seeds[LIST_MAX];
@@ -65,23 +65,15 @@ static const char *text_or(const arguments *args, const char *option, const char
     return option_given(args, option) ? option_text(args, option) : otherwise;
 }
 
-static int find_device(moshi_device_info *out, const char *name, int here, app_error *err) {
-    char known[512] = "";
-    for (int i = 0; i < here; i++) {
-        if (moshi_device_get(i, out) > 0 && !strcmp(out->name, name)) return EXIT_OK;
-        size_t n = strlen(known);
-        snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", out->name);
-    }
-    return app_fail(err, EXIT_DEVICE, "device '%s' is not available: wanted one of %s, or all",
-                    name, known);
+static int find_device(moshi_device_info *out, const char *name, app_error *err) {
+    moshi_error why;
+    if (moshi_device_find(name, out, &why) == 0) return EXIT_OK;
+    return app_fail(err, EXIT_DEVICE, "%s, or all", why.text);
 }
 
 /* MOSHI_USE_CPU is stronger than everything; what contradicts it on the command line is refused,
  * because it would have no effect. */
 static int choose_devices(check *c, const arguments *args, app_error *err) {
-    moshi_device_info device;
-    while (c->devices_here < LIST_MAX && moshi_device_get(c->devices_here, &device) > 0)
-        c->devices_here++;
     const char *given = text_or(args, "device", NULL);
     bool cpu = app_env("MOSHI_USE_CPU") != NULL;
     if (cpu && given && strcmp(given, "cpu") != 0)
@@ -92,14 +84,15 @@ static int choose_devices(check *c, const arguments *args, app_error *err) {
     if (!given) given = app_env("MOSHI_DEVICE");
     if (!given || !strcmp(given, "auto")) return EXIT_OK; /* best_device() */
     if (!strcmp(given, "all")) {
-        for (; c->n_devices < c->devices_here; c->n_devices++)
-            moshi_device_get(c->n_devices, &c->devices[c->n_devices]);
+        while (c->n_devices < LIST_MAX &&
+               moshi_device_get(c->n_devices, &c->devices[c->n_devices]) > 0 &&
+               !c->devices[c->n_devices].on_request)
+            c->n_devices++;
         return EXIT_OK;
     }
     int rc = split(&c->device_words, "device", given, err);
     for (int i = 0; rc == EXIT_OK && i < c->device_words.n; i++)
-        rc = find_device(&c->devices[c->n_devices++], c->device_words.words[i], c->devices_here,
-                         err);
+        rc = find_device(&c->devices[c->n_devices++], c->device_words.words[i], err);
     return rc;
 }
 
@@ -108,8 +101,7 @@ static int best_device(check *c, const arguments *args, app_error *err) {
     device_choice choice = {0};
     trial what = {.model = &c->setup.model, .threads = (int)option_of(args, "threads")->integer};
     int rc = device_choose(&choice, args, &what, err);
-    if (rc == EXIT_OK)
-        rc = find_device(&c->devices[c->n_devices++], choice.name, c->devices_here, err);
+    if (rc == EXIT_OK) rc = find_device(&c->devices[c->n_devices++], choice.name, err);
     device_choice_free(&choice);
     return rc;
 }
@@ -435,7 +427,7 @@ typedef struct conclusion {
 static void conclude_one(const check *c, conclusion *out) {
     const char *name = c->devices[0].name;
     bool passes = c->device_passes[0], cpu = !strcmp(c->devices[0].kind, "cpu");
-    bool only = c->devices_here < 2;
+    bool only = device_count() < 2;
     out->scenario = "one device";
     int n = snprintf(out->text, sizeof out->text,
                      "%s %s. Scenario A (the other device is wrong) and scenario B (both are) can "

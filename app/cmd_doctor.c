@@ -92,15 +92,25 @@ static int examine(doctor *d, json_t *device, app_error *err) {
     return EXIT_OK;
 }
 
+/* A processor that plays a graphics card would only be slow. */
+static void list_untried(json_t *device) {
+    json_object_set_new(device, "verdict", json_string("not tried"));
+    json_object_set_new(device, "reason",
+                        json_pack("s++",
+                                  "it is a processor that plays a graphics card, and only "
+                                  "used when named: moshi doctor --device ",
+                                  text_of(device, "name"), " examines it"));
+}
+
 /* Every device, or the one that was named. */
 static int add_devices(doctor *d, app_error *err) {
-    const char *only = option_text(d->args, "device");
+    const char *only = option_text(d->args, "device"), *refused = NULL;
     json_t *devices = json_array(), *fact;
     probe_result r;
     size_t i;
     char ending[64];
     json_object_set_new(d->root, "devices", devices);
-    int rc = probe_run(&r, trial_list, NULL, d->deadline_s, err);
+    int rc = probe_run(&r, trial_list, only, d->deadline_s, err);
     if (rc == EXIT_OK && probe_ending(&r, ending, sizeof ending)) {
         char text[700];
         snprintf(text, sizeof text, "looking for devices: %s%s%s", ending,
@@ -108,17 +118,24 @@ static int add_devices(doctor *d, app_error *err) {
         json_object_set_new(d->root, "devices_problem", hidden_text(text));
         d->failed = true;
     }
+    const char *asked = only;
+    json_array_foreach(r.facts, i, fact) {
+        if (json_object_get(fact, "asked")) asked = text_of(fact, "asked");
+        if (json_object_get(fact, "refused")) refused = text_of(fact, "refused");
+    }
     json_array_foreach(r.facts, i, fact) {
         json_t *device = json_object_get(fact, "device");
         if (rc != EXIT_OK || !device) continue;
-        if (only && strcmp(only, text_of(device, "name")) != 0) continue;
+        if (asked && strcmp(asked, text_of(device, "name")) != 0) continue;
         json_array_append(devices, device);
-        rc = examine(d, device, err);
+        if (!asked && json_is_true(json_object_get(device, "on_request")))
+            list_untried(device);
+        else
+            rc = examine(d, device, err);
     }
-    json_decref(r.facts);
     if (rc == EXIT_OK && only && d->examined == 0)
-        rc = app_fail(err, EXIT_DEVICE, "device '%s' is not available; moshi doctor lists them",
-                      only);
+        rc = app_fail(err, EXIT_DEVICE, "%s", refused ? refused : "no device answered");
+    json_decref(r.facts);
     return rc;
 }
 

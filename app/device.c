@@ -193,6 +193,21 @@ static int find_devices(device_choice *c, app_error *err) {
     return rc;
 }
 
+int device_count(void) {
+    device_choice c = {0};
+    app_error err;
+    size_t i;
+    json_t *fact;
+    int n = 0;
+    find_devices(&c, &err);
+    json_array_foreach(c.list, i, fact) {
+        const json_t *device = json_object_get(fact, "device");
+        n += device && !json_is_true(json_object_get(device, "on_request"));
+    }
+    device_choice_free(&c);
+    return n > 1 ? n : 1;
+}
+
 int device_choose(device_choice *c, const arguments *args, const trial *what, app_error *err) {
     const char *name, *text;
     bool take = false;
@@ -202,6 +217,7 @@ int device_choose(device_choice *c, const arguments *args, const trial *what, ap
     if (!c->list) rc = find_devices(c, err);
     while (rc == EXIT_OK && !take && c->next < json_array_size(c->list)) {
         const json_t *d = json_object_get(json_array_get(c->list, c->next++), "device");
+        if (json_is_true(json_object_get(d, "on_request"))) continue;
         text = json_string_value(json_object_get(d, "name"));
         snprintf(c->name, sizeof c->name, "%s", text ? text : "");
         text = json_string_value(json_object_get(d, "driver"));

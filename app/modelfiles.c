@@ -210,10 +210,8 @@ void model_note_for_crashes(const model_choice *choice, const char *device) {
     if (name) system_hide_home(name);
     model_files_fingerprint(hash, choice);
     crash_note_model(name, hash);
-    /* Nobody who wants the CPU wants other drivers to be asked. */
-    bool other = strcmp(device, "cpu") != 0;
-    for (int i = 0; other && moshi_device_get(i, &info) == 1 && strcmp(info.name, device) != 0; i++)
-        info.driver[0] = 0;
+    /* Of the CPU there is nothing to say. */
+    if (strcmp(device, "cpu") != 0) moshi_device_find(device, &info, NULL);
     crash_note_device(device, info.driver);
     free(name);
 }

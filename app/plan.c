@@ -63,7 +63,9 @@ void plan_make(memory_plan *plan, model_choice *choice, const moshi_model_info *
     memset(plan, 0, sizeof *plan);
     int flags = info->codec.frame_samples > 0 ? 0 : MOSHI_NO_CODEC;
     moshi_device_info device;
-    while (plan->n < PLAN_DEVICES && moshi_device_get(plan->n, &device) == 1) {
+    /* Those by request come last. */
+    while (plan->n < PLAN_DEVICES && moshi_device_get(plan->n, &device) == 1 &&
+           !device.on_request) {
         device_plan *d = &plan->devices[plan->n++];
         memcpy(d->device, device.name, sizeof d->device);
         if (info->dim == 0) {

@@ -27,12 +27,18 @@ static int tell_error(probe *p, const moshi_error *err) {
 
 int trial_list(probe *p, const void *ctx) {
     moshi_device_info d;
-    (void)ctx;
+    moshi_error err;
+    const char *asked = ctx;
     probe_stage(p, "looking for devices");
     for (int i = 0; moshi_device_get(i, &d) == 1; i++)
-        probe_tell(p, json_pack("{s:{s:s, s:s, s:o, s:o, s:I}}", "device", "name", d.name, "kind",
-                                d.kind, "description", json_text(d.description), "driver",
-                                json_text(d.driver), "memory_bytes", (json_int_t)d.memory_bytes));
+        probe_tell(p, json_pack("{s:{s:s, s:s, s:o, s:o, s:I, s:b}}", "device", "name", d.name,
+                                "kind", d.kind, "description", json_text(d.description), "driver",
+                                json_text(d.driver), "memory_bytes", (json_int_t)d.memory_bytes,
+                                "on_request", d.on_request));
+    if (asked && moshi_device_find(asked, &d, &err) == 0)
+        probe_tell(p, json_pack("{s:s}", "asked", d.name));
+    else if (asked)
+        probe_tell(p, json_pack("{s:o}", "refused", json_text(err.text)));
     return 0;
 }
 

@@ -22,7 +22,8 @@ enum { TRIAL_WORKS, TRIAL_WRONG, TRIAL_FAILED, TRIAL_MODEL /* the model cannot b
  * when something fails, and {"kernels"}, {"threads"}, {"memory"}, {"speed"}. */
 int trial_run(probe *p, const void *ctx);
 
-/* A probe_fn without ctx: tells {"device": {...}} for each device there is. */
+/* A probe_fn: tells {"device": {...}} for each device there is. ctx: NULL, or a name to find: tells
+ * {"asked": NAME} of the device it means, or {"refused": text}. */
 int trial_list(probe *p, const void *ctx);
 
 /* Do the trial and judge it: *verdict is "works", "wrong answers", "failed", "hung", "crashed", and

@@ -101,6 +101,10 @@ typedef struct moshi_device_info {
 /* Device number `index`, the best first. 1 and *info filled, or 0 past the last. Asks drivers, and
  * so may suffer from what is wrong with them. */
 MOSHI_API int moshi_device_get(int index, moshi_device_info *info);
+/* The device that moshi_engine_options.device = name would take: "cpu" (or NULL), "vulkan" for the
+ * best graphics card, "vulkan:1" for one by number, "vulkan:radeon" for the first with that in its
+ * description. 0 and *info filled, or MOSHI_EDEVICE. Asks no drivers when that is the CPU. */
+MOSHI_API int moshi_device_find(const char *name, moshi_device_info *info, moshi_error *err);
 
 /* What a device made of one op. Errors are relative to the largest number of the result. */
 typedef struct moshi_op_check {

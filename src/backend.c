@@ -1,6 +1,7 @@
 /* backend.c - devices by name and by number; names of ops. */
 #include "backend.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -34,31 +35,99 @@ void mo_crumb_drop(moshi_breadcrumb *crumb, const char *stage, uint64_t done, ui
     crumb->total = total;
 }
 
-/* Device `nth` of one backend. Backends with a device that cannot be described have none. */
-static bool describe(const mo_backend_ops *ops, int nth, moshi_device_info *info) {
-    memset(info, 0, sizeof *info);
-    return ops->describe(nth, info) > 0;
+/* ---- devices ------------------------------------------------------------------------------- */
+
+static int list(const mo_backend_ops *ops, moshi_device_info *out, moshi_error *why) {
+    memset(out, 0, MO_MOST_DEVICES * sizeof *out);
+    return ops->list(out, MO_MOST_DEVICES, why);
 }
 
+/* Those that are chosen by name only come last. */
 int moshi_device_get(int index, moshi_device_info *info) {
+    moshi_device_info all[MO_MOST_DEVICES], later[MO_MOST_DEVICES];
     const mo_backend_ops *ops;
+    int n_later = 0;
     if (index < 0 || !info) return MOSHI_EINVAL;
-    for (int i = 0; (ops = mo_backend_at(i)) != NULL; i++)
-        for (int nth = 0; describe(ops, nth, info); nth++)
+    for (int i = 0; (ops = mo_backend_at(i)) != NULL; i++) {
+        int n = list(ops, all, NULL);
+        for (int k = 0; k < n; k++) {
+            if (all[k].on_request) {
+                if (n_later < MO_MOST_DEVICES) later[n_later++] = all[k];
+                continue;
+            }
+            *info = all[k];
             if (index-- == 0) return 1;
+        }
+    }
     memset(info, 0, sizeof *info);
-    return 0;
+    if (index >= n_later) return 0;
+    *info = later[index];
+    return 1;
+}
+
+static bool holds(const char *text, const char *part) {
+    for (; *text; text++) {
+        size_t i = 0;
+        while (part[i] && tolower((unsigned char)text[i]) == tolower((unsigned char)part[i])) i++;
+        if (!part[i]) return true;
+    }
+    return false;
+}
+
+/* Which of n devices of this backend `name` means: its own name, the backend's for the first one
+ * that is not by request, or a part of what its maker calls it after the colon. -1: none. */
+static int match(const mo_backend_ops *ops, const char *name, const moshi_device_info *all, int n) {
+    const char *part = name + strlen(ops->name);
+    for (int i = 0; i < n; i++)
+        if (!strcmp(all[i].name, name)) return i;
+    for (int i = 0; i < n; i++)
+        if (*part ? part[1] && holds(all[i].description, part + 1) : !all[i].on_request) return i;
+    return -1;
+}
+
+/* Is it "vulkan" or "vulkan:..."? */
+static bool is_of(const mo_backend_ops *ops, const char *device) {
+    size_t n = strlen(ops->name);
+    return !strncmp(device, ops->name, n) && (device[n] == 0 || device[n] == ':');
+}
+
+static int not_found(const char *device, const char *why, moshi_error *err) {
+    char known[512] = "";
+    moshi_device_info info;
+    for (int i = 0; moshi_device_get(i, &info) == 1; i++) {
+        size_t at = strlen(known);
+        snprintf(known + at, sizeof known - at, "%s%s%s", at ? ", " : "", info.name,
+                 info.on_request ? " (a processor, by this name only)" : "");
+    }
+    return mo_fail(err, MOSHI_EDEVICE, "device '%s' is not available: wanted %s%s%s", device, known,
+                   why[0] ? "; " : "", why);
 }
 
 int mo_device_find(mo_device *out, const char *device, moshi_error *err) {
-    char known[256] = "";
+    moshi_device_info all[MO_MOST_DEVICES];
+    moshi_error why = {0};
     if (!device) device = "cpu";
-    for (int i = 0; (out->ops = mo_backend_at(i)) != NULL; i++)
-        for (out->nth = 0; describe(out->ops, out->nth, &out->info); out->nth++) {
-            if (!strcmp(out->info.name, device)) return 0;
-            if (out->nth == 0 && !strcmp(out->ops->name, device)) return 0;
-            size_t at = strlen(known);
-            snprintf(known + at, sizeof known - at, "%s%s", at ? ", " : "", out->info.name);
-        }
-    return mo_fail(err, MOSHI_EDEVICE, "device '%s' is not available: wanted %s", device, known);
+    bool known = false;
+    for (int i = 0; (out->ops = mo_backend_at(i)) != NULL; i++) {
+        if (!is_of(out->ops, device)) continue;
+        known = true;
+        int n = list(out->ops, all, &why);
+        out->nth = match(out->ops, device, all, n);
+        if (out->nth < 0) continue;
+        out->info = all[out->nth];
+        return 0;
+    }
+    if (!known && (!strcmp(device, "vulkan") || !strncmp(device, "vulkan:", 7)))
+        mo_fail(&why, MOSHI_EDEVICE, "this build has no Vulkan");
+    return not_found(device, why.text, err);
+}
+
+int moshi_device_find(const char *name, moshi_device_info *info, moshi_error *err) {
+    mo_device found;
+    if (err) *err = (moshi_error){0};
+    if (!info) return mo_fail(err, MOSHI_EINVAL, "moshi_device_find: info must not be NULL");
+    memset(info, 0, sizeof *info);
+    int rc = mo_device_find(&found, name, err);
+    if (rc == 0) *info = found.info;
+    return rc;
 }

@@ -329,8 +329,9 @@ typedef struct mo_backend_ops {
     const char *name; /* of its first device, too: "vulkan" is "vulkan:0" */
     bool dry;         /* only counts: uploads come without data (dry.h) */
     bool same_bits;   /* the arithmetic contract above holds; else results are near */
-    /* Fill *info, which is zeroed, with the facts of device `nth`. 1, or 0 when there is none. */
-    int (*describe)(int nth, moshi_device_info *info);
+    /* Facts of the first `most` devices into `out`, which is zeroed; returns how many there are of
+     * those. Where there is none, *why may say why not. */
+    int (*list)(moshi_device_info *out, int most, moshi_error *why);
     int (*open)(mo_backend **out, const mo_backend_options *options, moshi_error *err);
     void (*close)(mo_backend *be);
     /* Zeroed memory; NULL when there is none left. */
@@ -380,7 +381,10 @@ typedef struct mo_device {
     moshi_device_info info;
 } mo_device;
 
-/* The device of this name (NULL: "cpu"), or MOSHI_EDEVICE with the names there are. */
+enum { MO_MOST_DEVICES = 16 /* of one backend */ };
+
+/* The device of this name (NULL: "cpu"), or MOSHI_EDEVICE with the names there are. Asks no drivers
+ * but those of the backend that is named. */
 int mo_device_find(mo_device *out, const char *device, moshi_error *err);
 
 /* "linear"; static. */

@@ -267,8 +267,8 @@ begin 48h "a program killed while it writes" "half of the samples that the heade
 }
 
 # ---- computing ------------------------------------------------------------------------------------
-begin 49 "a device that is not built in" "vulkan:0" "moshi reply" &&
-    ask "device 'vulkan:0' is not available: wanted" "$moshi" reply "$sum" -o a.wav --device vulkan:0
+begin 49 "a device that is not built in" "cuda:0" "moshi reply" &&
+    ask "device 'cuda:0' is not available: wanted" "$moshi" reply "$sum" -o a.wav --device cuda:0
 wrong_device() { # wrong_device FAULT WHAT DOCTOR-SAYS COMPARE-SAYS
     MOSHI_FAULTY=$1
     export MOSHI_FAULTY

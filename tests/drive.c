@@ -197,7 +197,9 @@ moshi_engine *open_engine(const char *path, const moshi_blob *blobs, size_t n_bl
 moshi_engine *open_engine_with(const moshi_engine_options *options) {
     moshi_engine *engine = NULL;
     moshi_error err = {0};
-    if (moshi_engine_open(&engine, options, &err) < 0) test_die("engine: %s", err.text);
+    moshi_engine_options o = *options;
+    if (!o.device) o.device = getenv("TEST_DEVICE");
+    if (moshi_engine_open(&engine, &o, &err) < 0) test_die("engine: %s", err.text);
     return engine;
 }
 
@@ -227,6 +229,7 @@ moshi_codec *open_codec(const char *path, const moshi_blob *blobs, size_t n_blob
     moshi_codec_options o = {.model = path,
                              .blobs = blobs,
                              .n_blobs = n_blobs,
+                             .device = getenv("TEST_DEVICE"),
                              .codebooks = codebooks,
                              .frames_per_call = frames_per_call,
                              .flags = flags};

@@ -237,14 +237,17 @@ static int kind_of(int nth) {
     return -1;
 }
 
-static int faulty_describe(int nth, moshi_device_info *info) {
-    int f = kind_of(nth);
-    if (f < 0) return 0;
-    info->kind = "faulty";
-    snprintf(info->name, sizeof info->name, "faulty:%s", fault_names[f]);
-    snprintf(info->description, sizeof info->description, "the CPU with one thing wrong");
-    snprintf(info->driver, sizeof info->driver, "faulty 1.0");
-    return 1;
+static int faulty_list(moshi_device_info *out, int most, moshi_error *why) {
+    int n = 0;
+    (void)why;
+    for (int f; n < most && (f = kind_of(n)) >= 0; n++) {
+        moshi_device_info *info = &out[n];
+        info->kind = "faulty";
+        snprintf(info->name, sizeof info->name, "faulty:%s", fault_names[f]);
+        snprintf(info->description, sizeof info->description, "the CPU with one thing wrong");
+        snprintf(info->driver, sizeof info->driver, "faulty 1.0");
+    }
+    return n;
 }
 
 static void say(const char *text) {
@@ -266,7 +269,7 @@ static int faulty_open(mo_backend **out, const mo_backend_options *options, mosh
     if (rc < 0) return rc;
     tables[f] = mo_backend_cpu;
     tables[f].name = "faulty";
-    tables[f].describe = faulty_describe;
+    tables[f].list = faulty_list;
     tables[f].weight = faulty_weight;
     tables[f].weight_free = faulty_weight_free;
     tables[f].record = faulty_record;
@@ -280,7 +283,7 @@ const mo_backend_ops *mo_backend_at(int i) {
     static mo_backend_ops faulty;
     faulty = mo_backend_cpu;
     faulty.name = "faulty";
-    faulty.describe = faulty_describe;
+    faulty.list = faulty_list;
     faulty.open = faulty_open;
     if (i == 0) return &faulty;
     return i == 1 ? &mo_backend_cpu : NULL;

@@ -263,18 +263,26 @@ static void test_open(void) {
     CHECK(mo_device_find(&d, NULL, &why) == 0 && d.ops == &mo_backend_cpu, "the default device");
     CHECK(mo_device_find(&d, "cpu", &why) == 0 && d.ops == &mo_backend_cpu, "cpu by name");
     CHECK(mo_device_find(&d, "toaster", &why) == MOSHI_EDEVICE && strstr(why.text, "'toaster'") &&
-              strstr(why.text, "wanted cpu"),
+              strstr(why.text, "cpu"),
           "an unknown device: %s", why.text);
     CHECK(mo_device_find(&d, "", NULL) == MOSHI_EDEVICE, "no name");
     moshi_device_info info;
-    CHECK(moshi_device_get(0, &info) == 1 && !strcmp(info.name, "cpu"), "device 0 is '%s'",
-          info.name);
+    int at = 0; /* behind graphics cards, in front of what is there on request only */
+    while (moshi_device_get(at, &info) == 1 && strcmp(info.name, "cpu") != 0)
+        CHECK(!info.on_request, "%s comes before the CPU",
+              moshi_device_get(at++, &info) ? info.name : "");
     CHECK(!strcmp(info.kind, "cpu") && info.description[0] && strstr(info.driver, "kernels") &&
-              info.memory_bytes > 1 << 20,
+              info.memory_bytes > 1 << 20 && !info.on_request,
           "facts of the cpu");
-    CHECK(moshi_device_get(1, &info) == 0 && moshi_device_get(-1, &info) == MOSHI_EINVAL &&
-              moshi_device_get(0, NULL) == MOSHI_EINVAL,
+    while (moshi_device_get(++at, &info) == 1)
+        CHECK(info.on_request, "%s comes behind the CPU", info.name);
+    CHECK(moshi_device_get(-1, &info) == MOSHI_EINVAL && moshi_device_get(0, NULL) == MOSHI_EINVAL,
           "no such devices");
+    CHECK(moshi_device_find("cpu", &info, &why) == 0 && !strcmp(info.name, "cpu"), "found: %s",
+          info.name);
+    CHECK(moshi_device_find("toaster", &info, &why) == MOSHI_EDEVICE && !info.name[0] &&
+              moshi_device_find("cpu", NULL, &why) == MOSHI_EINVAL,
+          "not found");
     check_refused(-1, 0, MOSHI_EINVAL, "threads");
     check_refused(257, 0, MOSHI_EINVAL, "257");
     check_refused(1, 99, MOSHI_EDEVICE, "level");

@@ -45,8 +45,9 @@ static void cpu_close(mo_backend *be) {
     free(be);
 }
 
-static int cpu_describe(int nth, moshi_device_info *info) {
-    if (nth > 0) return 0;
+static int cpu_list(moshi_device_info *info, int most, moshi_error *why) {
+    (void)why;
+    if (most < 1) return 0;
     info->kind = "cpu";
     snprintf(info->name, sizeof info->name, "cpu");
     mo_cpu_brand(info->description, sizeof info->description);
@@ -285,7 +286,7 @@ static int cpu_measure(mo_backend *be, double seconds, moshi_device_speed *out) 
 
 const mo_backend_ops mo_backend_cpu = {.name = "cpu",
                                        .same_bits = true,
-                                       .describe = cpu_describe,
+                                       .list = cpu_list,
                                        .open = cpu_open,
                                        .close = cpu_close,
                                        .alloc = cpu_alloc,

@@ -201,13 +201,14 @@ static int open_device(mo_backend **out, const mo_backend_options *options, mosh
     return 0;
 }
 
-static int describe(int nth, moshi_device_info *info) {
+static int list(moshi_device_info *out, int most, moshi_error *why) {
     vk_lib lib;
-    if (vk_lib_open(&lib, NULL) < 0) return 0;
-    int found = nth < lib.n;
-    if (found) vk_lib_describe(&lib, nth, info);
+    if (vk_lib_open(&lib, why) < 0) return 0;
+    int n = lib.n < most ? lib.n : most;
+    for (int i = 0; i < n; i++) vk_lib_describe(&lib, i, &out[i]);
+    if (n == 0) mo_fail(why, MOSHI_EDEVICE, "vulkan: no driver has a device");
     vk_lib_close(&lib);
-    return found;
+    return n;
 }
 
 static int threads(const mo_backend *be) {
@@ -310,7 +311,7 @@ static bool supports(mo_backend *be, mo_op_kind kind, mo_dtype dtype) {
 /* ---- the table ------------------------------------------------------------------------------ */
 
 const mo_backend_ops mo_backend_vulkan = {.name = "vulkan",
-                                          .describe = describe,
+                                          .list = list,
                                           .open = open_device,
                                           .close = close_device,
                                           .alloc = alloc,
