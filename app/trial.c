@@ -26,15 +26,17 @@ static int tell_error(probe *p, const moshi_error *err) {
 }
 
 int trial_list(probe *p, const void *ctx) {
-    moshi_device_info d;
+    enum { MOST = 32 };
+    moshi_device_info all[MOST], d;
     moshi_error err;
     const char *asked = ctx;
     probe_stage(p, "looking for devices");
-    for (int i = 0; moshi_device_get(i, &d) == 1; i++)
-        probe_tell(p, json_pack("{s:{s:s, s:s, s:o, s:o, s:I, s:b}}", "device", "name", d.name,
-                                "kind", d.kind, "description", json_text(d.description), "driver",
-                                json_text(d.driver), "memory_bytes", (json_int_t)d.memory_bytes,
-                                "on_request", d.on_request));
+    int n = moshi_device_list(all, MOST);
+    for (int i = 0; i < n; i++)
+        probe_tell(p, json_pack("{s:{s:s, s:s, s:o, s:o, s:I, s:b}}", "device", "name", all[i].name,
+                                "kind", all[i].kind, "description", json_text(all[i].description),
+                                "driver", json_text(all[i].driver), "memory_bytes",
+                                (json_int_t)all[i].memory_bytes, "on_request", all[i].on_request));
     if (asked && moshi_device_find(asked, &d, &err) == 0)
         probe_tell(p, json_pack("{s:s}", "asked", d.name));
     else if (asked)

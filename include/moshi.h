@@ -98,8 +98,10 @@ typedef struct moshi_device_info {
     uintptr_t reserved[7];
 } moshi_device_info;
 
-/* Device number `index`, the best first. 1 and *info filled, or 0 past the last. Asks drivers, and
- * so may suffer from what is wrong with them. */
+/* The first `most` devices, the best first; returns how many of them there are. Asks drivers, which
+ * takes a tenth of a second and may suffer from what is wrong with them. */
+MOSHI_API int moshi_device_list(moshi_device_info *out, int most);
+/* Device number `index` of that list. 1 and *info filled, or 0 past the last. */
 MOSHI_API int moshi_device_get(int index, moshi_device_info *info);
 /* The device that moshi_engine_options.device = name would take: "cpu" (or NULL), "vulkan" for the
  * best graphics card, "vulkan:1" for one by number, "vulkan:radeon" for the first with that in its

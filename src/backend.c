@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 const char *mo_op_name(mo_op_kind kind) {
@@ -43,26 +44,33 @@ static int list(const mo_backend_ops *ops, moshi_device_info *out, moshi_error *
 }
 
 /* Those that are chosen by name only come last. */
-int moshi_device_get(int index, moshi_device_info *info) {
+int moshi_device_list(moshi_device_info *out, int most) {
     moshi_device_info all[MO_MOST_DEVICES], later[MO_MOST_DEVICES];
     const mo_backend_ops *ops;
-    int n_later = 0;
-    if (index < 0 || !info) return MOSHI_EINVAL;
+    int count = 0, n_later = 0;
+    if (most < 0 || (most && !out)) return MOSHI_EINVAL;
     for (int i = 0; (ops = mo_backend_at(i)) != NULL; i++) {
         int n = list(ops, all, NULL);
-        for (int k = 0; k < n; k++) {
-            if (all[k].on_request) {
-                if (n_later < MO_MOST_DEVICES) later[n_later++] = all[k];
-                continue;
-            }
-            *info = all[k];
-            if (index-- == 0) return 1;
-        }
+        for (int k = 0; k < n; k++)
+            if (!all[k].on_request && count < most)
+                out[count++] = all[k];
+            else if (all[k].on_request && n_later < MO_MOST_DEVICES)
+                later[n_later++] = all[k];
     }
+    for (int k = 0; k < n_later && count < most; k++) out[count++] = later[k];
+    return count;
+}
+
+int moshi_device_get(int index, moshi_device_info *info) {
+    enum { MOST = 4 * MO_MOST_DEVICES };
+    if (index < 0 || !info) return MOSHI_EINVAL;
     memset(info, 0, sizeof *info);
-    if (index >= n_later) return 0;
-    *info = later[index];
-    return 1;
+    if (index >= MOST) return 0;
+    moshi_device_info *all = mo_calloc(MOST, sizeof *all);
+    int n = all ? moshi_device_list(all, MOST) : MOSHI_ENOMEM;
+    if (index < n) *info = all[index];
+    free(all);
+    return n < 0 ? n : index < n;
 }
 
 static bool holds(const char *text, const char *part) {
@@ -93,11 +101,12 @@ static bool is_of(const mo_backend_ops *ops, const char *device) {
 
 static int not_found(const char *device, const char *why, moshi_error *err) {
     char known[512] = "";
-    moshi_device_info info;
-    for (int i = 0; moshi_device_get(i, &info) == 1; i++) {
+    moshi_device_info all[MO_MOST_DEVICES];
+    int n = moshi_device_list(all, MO_MOST_DEVICES);
+    for (int i = 0; i < n; i++) {
         size_t at = strlen(known);
-        snprintf(known + at, sizeof known - at, "%s%s%s", at ? ", " : "", info.name,
-                 info.on_request ? " (a processor, by this name only)" : "");
+        snprintf(known + at, sizeof known - at, "%s%s%s", at ? ", " : "", all[i].name,
+                 all[i].on_request ? " (a processor, by this name only)" : "");
     }
     return mo_fail(err, MOSHI_EDEVICE, "device '%s' is not available: wanted %s%s%s", device, known,
                    why[0] ? "; " : "", why);

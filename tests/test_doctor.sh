@@ -189,7 +189,7 @@ unset MOSHI_FAULTY
 die() {
     rm -rf answers
     mkdir answers
-    "$moshi" reply "$long" -o answers/a.wav --quiet 2>err >out &
+    "$moshi" reply "$long" -o answers/a.wav --device cpu --quiet 2>err >out &
     waited=0
     while [ -z "$(find answers -type f)" ] && [ $waited -lt 300 ]; do
         sleep 0.1

@@ -108,11 +108,11 @@ static int queue_family(const vk_device *d) {
 static bool create_device(vk_device *d, uint32_t family) {
     static const char *const wanted[] = {"VK_KHR_portability_subset",
                                          VK_EXT_MEMORY_BUDGET_EXTENSION_NAME};
-    const char *names[2];
+    const char *names[2] = {NULL};
     uint32_t n = 0;
     for (size_t i = 0; i < 2; i++)
-        if (vk_lib_has_extension(&d->lib, d->physical, wanted[i])) names[n++] = wanted[i];
-    d->has_budget = n && !strcmp(names[n - 1], wanted[1]);
+        if (mo_vk_lib_has_extension(&d->lib, d->physical, wanted[i])) names[n++] = wanted[i];
+    d->has_budget = n && names[n - 1] == wanted[1];
     const float priority = 1;
     const VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
                                            .queueFamilyIndex = family,
@@ -156,13 +156,13 @@ static void close_device(mo_backend *be) {
     }
     if (d->device && d->fns.DestroyDevice) {
         if (d->fns.DeviceWaitIdle) d->fns.DeviceWaitIdle(d->device);
-        vk_memory_close(d);
-        vk_pipelines_close(d);
+        mo_vk_memory_close(d);
+        mo_vk_pipelines_close(d);
         if (d->fence) d->fns.DestroyFence(d->device, d->fence, NULL);
         if (d->pool) d->fns.DestroyCommandPool(d->device, d->pool, NULL);
         d->fns.DestroyDevice(d->device, NULL);
     }
-    vk_lib_close(&d->lib);
+    mo_vk_lib_close(&d->lib);
     free(d);
 }
 
@@ -172,7 +172,7 @@ static int open_physical(vk_device *d, int nth, moshi_error *err) {
     if (nth < 0 || nth >= d->lib.n)
         return mo_fail(err, MOSHI_EDEVICE, "vulkan: there is no device %d, only %d", nth, d->lib.n);
     memset(&info, 0, sizeof info);
-    vk_lib_describe(&d->lib, nth, &info);
+    mo_vk_lib_describe(&d->lib, nth, &info);
     d->physical = d->lib.devices[nth];
     if (!measure(d, &lacks))
         return mo_fail(err, MOSHI_EDEVICE, "%s: %s has no %s", info.name, info.description, lacks);
@@ -183,7 +183,7 @@ static int open_physical(vk_device *d, int nth, moshi_error *err) {
     if (!create_device(d, (uint32_t)family) || !create_queue(d, (uint32_t)family))
         return mo_fail(err, MOSHI_EDEVICE, "%s: the driver cannot open %s", info.name,
                        info.description);
-    return vk_pipelines_open(d, err);
+    return mo_vk_pipelines_open(d, err);
 }
 
 static int open_device(mo_backend **out, const mo_backend_options *options, moshi_error *err) {
@@ -191,7 +191,7 @@ static int open_device(mo_backend **out, const mo_backend_options *options, mosh
     vk_device *d = mo_calloc(1, sizeof *d);
     if (!d) return mo_fail(err, MOSHI_ENOMEM, "vulkan: out of memory");
     d->base.ops = &mo_backend_vulkan;
-    int rc = vk_lib_open(&d->lib, err);
+    int rc = mo_vk_lib_open(&d->lib, err);
     if (rc == 0) rc = open_physical(d, options ? options->nth : 0, err);
     if (rc < 0) {
         close_device(&d->base);
@@ -203,11 +203,11 @@ static int open_device(mo_backend **out, const mo_backend_options *options, mosh
 
 static int list(moshi_device_info *out, int most, moshi_error *why) {
     vk_lib lib;
-    if (vk_lib_open(&lib, why) < 0) return 0;
+    if (mo_vk_lib_open(&lib, why) < 0) return 0;
     int n = lib.n < most ? lib.n : most;
-    for (int i = 0; i < n; i++) vk_lib_describe(&lib, i, &out[i]);
+    for (int i = 0; i < n; i++) mo_vk_lib_describe(&lib, i, &out[i]);
     if (n == 0) mo_fail(why, MOSHI_EDEVICE, "vulkan: no driver has a device");
-    vk_lib_close(&lib);
+    mo_vk_lib_close(&lib);
     return n;
 }
 
@@ -223,7 +223,7 @@ static const char *kernels(const mo_backend *be) {
 
 /* ---- submitting ----------------------------------------------------------------------------- */
 
-bool vk_submit(vk_device *d, VkCommandBuffer commands) {
+bool mo_vk_submit(vk_device *d, VkCommandBuffer commands) {
     const VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
                                .commandBufferCount = 1,
                                .pCommandBuffers = &commands};
@@ -246,26 +246,26 @@ enum { VISIBLE_BYTES = 64 << 10 };
 static mo_buf *alloc(mo_backend *be, size_t bytes) {
     vk_device *d = vk_device_of(be);
     if (bytes > d->limits.maxStorageBufferRange) return NULL;
-    vk_buffer *b = vk_buffer_new(d, bytes, bytes <= VISIBLE_BYTES);
+    vk_buffer *b = mo_vk_buffer_new(d, bytes, bytes <= VISIBLE_BYTES);
     return b ? &b->base : NULL;
 }
 
 /* After a device that never answered nothing is touched any more. */
 static void free_buf(mo_backend *be, mo_buf *buf) {
     vk_device *d = vk_device_of(be);
-    if (!d->stuck) vk_buffer_free(d, (vk_buffer *)buf);
+    if (!d->stuck) mo_vk_buffer_free(d, (vk_buffer *)buf);
 }
 
 static void write_buf(mo_backend *be, mo_buf *buf, size_t offset, const void *src, size_t bytes) {
-    vk_buffer_write(vk_device_of(be), (vk_buffer *)buf, offset, src, bytes);
+    mo_vk_buffer_write(vk_device_of(be), (vk_buffer *)buf, offset, src, bytes);
 }
 
 static void read_buf(mo_backend *be, const mo_buf *buf, size_t offset, void *dst, size_t bytes) {
-    vk_buffer_read(vk_device_of(be), (const vk_buffer *)buf, offset, dst, bytes);
+    mo_vk_buffer_read(vk_device_of(be), (const vk_buffer *)buf, offset, dst, bytes);
 }
 
 static void zero_buf(mo_backend *be, mo_buf *buf, size_t offset, size_t bytes) {
-    vk_buffer_zero(vk_device_of(be), (vk_buffer *)buf, offset, bytes);
+    mo_vk_buffer_zero(vk_device_of(be), (vk_buffer *)buf, offset, bytes);
 }
 
 /* The CPU's strips suit a graphics card: 16 neighbouring threads read 16 neighbouring words. */
@@ -278,17 +278,17 @@ static int weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo_wei
     memset(out, 0, sizeof *out);
     size_t bytes = mo_pack_bytes(src, layout);
     if (bytes == 0) return MOSHI_EINVAL;
-    vk_buffer *b = vk_buffer_new(d, bytes, false);
+    vk_buffer *b = mo_vk_buffer_new(d, bytes, false);
     void *packed = b ? mo_aligned_calloc(bytes) : NULL;
     mo_pool *pool = packed ? mo_pool_open(1) : NULL;
     if (pool) {
         mo_pack(pool, src, layout, packed);
-        vk_buffer_write(d, b, 0, packed, bytes);
+        mo_vk_buffer_write(d, b, 0, packed, bytes);
         *out = mo_weight_of(&b->base, src, layout);
     }
     mo_pool_close(pool);
     mo_aligned_free(packed);
-    if (!pool) vk_buffer_free(d, b);
+    if (!pool) mo_vk_buffer_free(d, b);
     if (!pool) return MOSHI_ENOMEM;
     return d->lost ? MOSHI_EDEVICE : 0;
 }
@@ -323,8 +323,8 @@ const mo_backend_ops mo_backend_vulkan = {.name = "vulkan",
                                           .weight = weight,
                                           .weight_free = weight_free,
                                           .supports = supports,
-                                          .record = vk_record,
-                                          .program_free = vk_program_free,
-                                          .run = vk_run,
+                                          .record = mo_vk_record,
+                                          .program_free = mo_vk_program_free,
+                                          .run = mo_vk_run,
                                           .threads = threads,
                                           .kernels = kernels};

@@ -130,7 +130,7 @@ static void list_devices(vk_lib *lib) {
         }
 }
 
-int vk_lib_open(vk_lib *lib, moshi_error *err) {
+int mo_vk_lib_open(vk_lib *lib, moshi_error *err) {
     memset(lib, 0, sizeof *lib);
     lib->so = open_library();
     if (!lib->so) return mo_fail(err, MOSHI_EDEVICE, "vulkan: libvulkan is not installed");
@@ -138,7 +138,7 @@ int vk_lib_open(vk_lib *lib, moshi_error *err) {
     VkResult rc = entry ? create_instance(entry, &lib->instance) : VK_ERROR_INCOMPATIBLE_DRIVER;
     if (rc != VK_SUCCESS) lib->instance = VK_NULL_HANDLE;
     if (rc != VK_SUCCESS || !load_functions(lib, entry)) {
-        vk_lib_close(lib);
+        mo_vk_lib_close(lib);
         return mo_fail(err, MOSHI_EDEVICE, "vulkan: no driver for Vulkan 1.1 was found (error %d)",
                        (int)rc);
     }
@@ -146,13 +146,13 @@ int vk_lib_open(vk_lib *lib, moshi_error *err) {
     return 0;
 }
 
-void vk_lib_close(vk_lib *lib) {
+void mo_vk_lib_close(vk_lib *lib) {
     if (lib->instance && lib->fns.DestroyInstance) lib->fns.DestroyInstance(lib->instance, NULL);
     if (lib->so) dlclose(lib->so);
     memset(lib, 0, sizeof *lib);
 }
 
-bool vk_lib_has_extension(const vk_lib *lib, VkPhysicalDevice device, const char *name) {
+bool mo_vk_lib_has_extension(const vk_lib *lib, VkPhysicalDevice device, const char *name) {
     uint32_t n = 0;
     if (lib->fns.EnumerateDeviceExtensionProperties(device, NULL, &n, NULL) != VK_SUCCESS)
         return false;
@@ -177,11 +177,11 @@ static uint64_t device_memory(const vk_lib *lib, VkPhysicalDevice device) {
     return most;
 }
 
-void vk_lib_describe(const vk_lib *lib, int nth, moshi_device_info *info) {
+void mo_vk_lib_describe(const vk_lib *lib, int nth, moshi_device_info *info) {
     VkPhysicalDevice device = lib->devices[nth];
     VkPhysicalDeviceDriverProperties driver = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES};
-    bool named = vk_lib_has_extension(lib, device, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME);
+    bool named = mo_vk_lib_has_extension(lib, device, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME);
     VkPhysicalDeviceProperties2 p = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
                                      .pNext = named ? &driver : NULL};
     lib->fns.GetPhysicalDeviceProperties2(device, &p);

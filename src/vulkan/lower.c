@@ -34,7 +34,7 @@ static vk_dispatch *add(mo_program *p, const char *shader, uint32_t x, uint32_t 
     }
     vk_dispatch *d = &p->dispatches[p->n_dispatches];
     memset(d, 0, sizeof *d);
-    d->shader = vk_shader_find(shader);
+    d->shader = mo_vk_shader_find(shader);
     if (d->shader < 0) return NULL;
     d->groups[0] = x;
     d->groups[1] = units < UNITS_PER_Y ? units : UNITS_PER_Y;
@@ -359,8 +359,8 @@ static float largest_norm(vk_device *d, const mo_weight *book) {
     double most = 0;
     if (!e) return -1;
     for (int first = 0; first < book->rows; first += MO_STRIP) {
-        vk_buffer_read(d, (const vk_buffer *)book->buf, (size_t)first * dim * sizeof *e, e,
-                       strip * sizeof *e);
+        mo_vk_buffer_read(d, (const vk_buffer *)book->buf, (size_t)first * dim * sizeof *e, e,
+                          strip * sizeof *e);
         for (size_t j = 0; j < MO_STRIP; j++) {
             double sum = 0;
             for (size_t i = 0; i < dim; i++)
@@ -438,7 +438,7 @@ static bool grid(mo_program *p, const mo_grid *g, bool writes, const mo_view *gi
     uint32_t n = 1 + (uint32_t)g->n_q;
     vk_dispatch *d = add(p, "grid", 1, v.units);
     if (!d) return false;
-    vk_buffer_write(p->device, p->numbers, *delays * 4u, g->delays, n * 4u);
+    mo_vk_buffer_write(p->device, p->numbers, *delays * 4u, g->delays, n * 4u);
     *delays += n;
     bind(d, 1, g->cache.buf);
     bind(d, 2, g->step.buf);
@@ -532,7 +532,7 @@ static uint64_t scratch_of(const mo_op *op, int slots) {
                : (uint64_t)slots * (uint64_t)l->out.rows * shape.blocks * 12 * 4;
 }
 
-bool vk_lower(mo_program *p, const mo_op *ops) {
+bool mo_vk_lower(mo_program *p, const mo_op *ops) {
     uint64_t scratch = 0, numbers = 0;
     uint32_t delays = 0;
     for (int i = 0; i < p->n; i++) {
@@ -542,8 +542,8 @@ bool vk_lower(mo_program *p, const mo_op *ops) {
         if (ops[i].kind == MO_OP_GRID_WRITE) numbers += 1 + (uint64_t)ops[i].u.grid_write.grid.n_q;
     }
     if (scratch > p->device->limits.maxStorageBufferRange) return false;
-    p->scratch = vk_buffer_new(p->device, (size_t)scratch, false);
-    p->numbers = vk_buffer_new(p->device, (size_t)numbers * 4, true);
+    p->scratch = mo_vk_buffer_new(p->device, (size_t)scratch, false);
+    p->numbers = mo_vk_buffer_new(p->device, (size_t)numbers * 4, true);
     if (!p->scratch || !p->numbers) return false;
     for (int i = 0; i < p->n; i++) {
         p->starts[i] = p->n_dispatches;

@@ -120,7 +120,7 @@ static vk_buffer *buffer_new(vk_device *d, size_t bytes, bool visible) {
     d->fns.GetBufferMemoryRequirements(d->device, b->buffer, &need);
     vk_block *block = place(d, visible, &need, &at);
     if (!block || d->fns.BindBufferMemory(d->device, b->buffer, block->memory, at) != VK_SUCCESS) {
-        vk_buffer_free(d, b);
+        mo_vk_buffer_free(d, b);
         return NULL;
     }
     b->block = block;
@@ -130,14 +130,14 @@ static vk_buffer *buffer_new(vk_device *d, size_t bytes, bool visible) {
     return b;
 }
 
-vk_buffer *vk_buffer_new(vk_device *d, size_t bytes, bool visible) {
+vk_buffer *mo_vk_buffer_new(vk_device *d, size_t bytes, bool visible) {
     vk_buffer *b = buffer_new(d, bytes, visible);
-    if (b) vk_buffer_zero(d, b, 0, bytes);
+    if (b) mo_vk_buffer_zero(d, b, 0, bytes);
     return b;
 }
 
 /* A block that nobody uses any more goes, but for one of each kind: tests open and close much. */
-void vk_buffer_free(vk_device *d, vk_buffer *b) {
+void mo_vk_buffer_free(vk_device *d, vk_buffer *b) {
     if (!b) return;
     vk_block *block = b->block;
     d->fns.DestroyBuffer(d->device, b->buffer, NULL);
@@ -174,7 +174,7 @@ static bool copy_now(vk_device *d, VkBuffer from, VkDeviceSize from_at, VkBuffer
     d->fns.CmdPipelineBarrier(d->copies, VK_PIPELINE_STAGE_TRANSFER_BIT,
                               VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0,
                               1, &after, 0, NULL, 0, NULL);
-    return d->fns.EndCommandBuffer(d->copies) == VK_SUCCESS && vk_submit(d, d->copies);
+    return d->fns.EndCommandBuffer(d->copies) == VK_SUCCESS && mo_vk_submit(d, d->copies);
 }
 
 static bool have_staging(vk_device *d) {
@@ -185,7 +185,7 @@ static bool have_staging(vk_device *d) {
 }
 
 /* Offsets and sizes of copies may be any: only fills must be whole words. */
-void vk_buffer_write(vk_device *d, vk_buffer *b, size_t offset, const void *src, size_t bytes) {
+void mo_vk_buffer_write(vk_device *d, vk_buffer *b, size_t offset, const void *src, size_t bytes) {
     const uint8_t *from = src;
     if (b->mapped && bytes) memcpy(b->mapped + offset, src, bytes);
     if (b->mapped) return;
@@ -196,7 +196,7 @@ void vk_buffer_write(vk_device *d, vk_buffer *b, size_t offset, const void *src,
     }
 }
 
-void vk_buffer_read(vk_device *d, const vk_buffer *b, size_t offset, void *dst, size_t bytes) {
+void mo_vk_buffer_read(vk_device *d, const vk_buffer *b, size_t offset, void *dst, size_t bytes) {
     uint8_t *to = dst;
     if (b->mapped && bytes) memcpy(dst, b->mapped + offset, bytes);
     if (b->mapped || bytes == 0) return;
@@ -208,20 +208,20 @@ void vk_buffer_read(vk_device *d, const vk_buffer *b, size_t offset, void *dst, 
     }
 }
 
-void vk_buffer_zero(vk_device *d, vk_buffer *b, size_t offset, size_t bytes) {
+void mo_vk_buffer_zero(vk_device *d, vk_buffer *b, size_t offset, size_t bytes) {
     if (b->mapped && bytes) memset(b->mapped + offset, 0, bytes);
     if (b->mapped || bytes == 0) return;
     static const uint8_t zeros[4];
     size_t head = (4 - offset % 4) % 4, tail;
     if (head > bytes) head = bytes;
-    if (head) vk_buffer_write(d, b, offset, zeros, head);
+    if (head) mo_vk_buffer_write(d, b, offset, zeros, head);
     tail = (bytes - head) % 4;
     if (bytes - head - tail) copy_now(d, NULL, 0, b->buffer, offset + head, bytes - head - tail);
-    if (tail) vk_buffer_write(d, b, offset + bytes - tail, zeros, tail);
+    if (tail) mo_vk_buffer_write(d, b, offset + bytes - tail, zeros, tail);
 }
 
-void vk_memory_close(vk_device *d) {
-    vk_buffer_free(d, d->staging);
+void mo_vk_memory_close(vk_device *d) {
+    mo_vk_buffer_free(d, d->staging);
     while (d->blocks) {
         vk_block *b = d->blocks;
         d->blocks = b->next;

@@ -9,7 +9,7 @@
 enum { N_SHADERS = sizeof shaders / sizeof shaders[0] };
 _Static_assert((int)N_SHADERS <= (int)VK_MOST_PIPELINES, "room for every shader");
 
-int vk_pipelines_open(vk_device *d, moshi_error *err) {
+int mo_vk_pipelines_open(vk_device *d, moshi_error *err) {
     VkDescriptorSetLayoutBinding bindings[VK_BINDINGS];
     for (uint32_t i = 0; i < VK_BINDINGS; i++)
         bindings[i] =
@@ -35,7 +35,7 @@ int vk_pipelines_open(vk_device *d, moshi_error *err) {
     return 0;
 }
 
-void vk_pipelines_close(vk_device *d) {
+void mo_vk_pipelines_close(vk_device *d) {
     for (int i = 0; i < N_SHADERS; i++)
         if (d->pipelines[i]) d->fns.DestroyPipeline(d->device, d->pipelines[i], NULL);
     if (d->cache) d->fns.DestroyPipelineCache(d->device, d->cache, NULL);
@@ -43,13 +43,13 @@ void vk_pipelines_close(vk_device *d) {
     if (d->set_layout) d->fns.DestroyDescriptorSetLayout(d->device, d->set_layout, NULL);
 }
 
-int vk_shader_find(const char *name) {
+int mo_vk_shader_find(const char *name) {
     for (int i = 0; i < N_SHADERS; i++)
         if (!strcmp(shaders[i].name, name)) return i;
     return -1;
 }
 
-VkPipeline vk_pipeline(vk_device *d, int shader) {
+VkPipeline mo_vk_pipeline(vk_device *d, int shader) {
     if (d->pipelines[shader]) return d->pipelines[shader];
     const VkShaderModuleCreateInfo code = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
                                            .codeSize = shaders[shader].bytes,

@@ -68,7 +68,7 @@ static bool record_dispatches(const mo_program *p, VkCommandBuffer c, int first,
     for (int i = first; i < last; i++) {
         const vk_dispatch *s = &p->dispatches[i];
         barrier(d, c, compute | VK_PIPELINE_STAGE_TRANSFER_BIT, compute, shader);
-        VkPipeline pipeline = vk_pipeline(d, s->shader);
+        VkPipeline pipeline = mo_vk_pipeline(d, s->shader);
         if (!pipeline) return false;
         if (s->shader != bound) d->fns.CmdBindPipeline(c, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline);
         bound = s->shader;
@@ -99,16 +99,16 @@ static bool record_all(mo_program *p) {
     return record_dispatches(p, p->whole, 0, p->n_dispatches);
 }
 
-void vk_program_free(mo_backend *be, mo_program *p) {
+void mo_vk_program_free(mo_backend *be, mo_program *p) {
     if (!p) return;
     vk_device *d = vk_device_of(be);
     if (!d->stuck) { /* else it may still be running */
         VkCommandBuffer both[2] = {p->whole, p->part};
         if (p->whole) d->fns.FreeCommandBuffers(d->device, d->pool, 2, both);
         if (p->descriptors) d->fns.DestroyDescriptorPool(d->device, p->descriptors, NULL);
-        vk_buffer_free(d, p->exec);
-        vk_buffer_free(d, p->numbers);
-        vk_buffer_free(d, p->scratch);
+        mo_vk_buffer_free(d, p->exec);
+        mo_vk_buffer_free(d, p->numbers);
+        mo_vk_buffer_free(d, p->scratch);
     }
     free(p->sets);
     free(p->dispatches);
@@ -116,7 +116,7 @@ void vk_program_free(mo_backend *be, mo_program *p) {
     free(p);
 }
 
-mo_program *vk_record(mo_backend *be, const mo_op *ops, int n, int slots) {
+mo_program *mo_vk_record(mo_backend *be, const mo_op *ops, int n, int slots) {
     vk_device *d = vk_device_of(be);
     mo_program *p = mo_calloc(1, sizeof *p);
     if (!p) return NULL;
@@ -124,22 +124,22 @@ mo_program *vk_record(mo_backend *be, const mo_op *ops, int n, int slots) {
     p->n = n;
     p->slots = slots;
     p->starts = mo_calloc((size_t)n + 1, sizeof *p->starts);
-    p->exec = vk_buffer_new(d, (size_t)slots * sizeof(uint32_t), true);
-    if (p->starts && p->exec && vk_lower(p, ops) && make_sets(p) && record_all(p)) return p;
-    vk_program_free(be, p);
+    p->exec = mo_vk_buffer_new(d, (size_t)slots * sizeof(uint32_t), true);
+    if (p->starts && p->exec && mo_vk_lower(p, ops) && make_sets(p) && record_all(p)) return p;
+    mo_vk_program_free(be, p);
     return NULL;
 }
 
 /* ---- running -------------------------------------------------------------------------------- */
 
-int vk_run(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec) {
+int mo_vk_run(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec) {
     vk_device *d = vk_device_of(be);
     bool any = false;
     if (d->lost || first < 0 || first > last || last > p->n) return MOSHI_EDEVICE;
     for (int slot = 0; slot < p->slots; slot++) {
         const uint32_t takes_part = exec[slot] != 0;
-        vk_buffer_write(d, p->exec, (size_t)slot * sizeof takes_part, &takes_part,
-                        sizeof takes_part);
+        mo_vk_buffer_write(d, p->exec, (size_t)slot * sizeof takes_part, &takes_part,
+                           sizeof takes_part);
         any |= exec[slot] != 0;
     }
     if (!any || first == last) return d->lost ? MOSHI_EDEVICE : 0;
@@ -153,5 +153,5 @@ int vk_run(mo_backend *be, mo_program *p, int first, int last, const uint8_t *ex
         p->part_last = last;
         commands = p->part;
     }
-    return vk_submit(d, commands) ? 0 : MOSHI_EDEVICE;
+    return mo_vk_submit(d, commands) ? 0 : MOSHI_EDEVICE;
 }

@@ -43,10 +43,10 @@ typedef struct vk_lib {
 } vk_lib;
 
 /* 0, or MOSHI_EDEVICE with the reason; then nothing is held. */
-int vk_lib_open(vk_lib *lib, moshi_error *err);
-void vk_lib_close(vk_lib *lib);
-void vk_lib_describe(const vk_lib *lib, int nth, moshi_device_info *info);
-bool vk_lib_has_extension(const vk_lib *lib, VkPhysicalDevice device, const char *name);
+int mo_vk_lib_open(vk_lib *lib, moshi_error *err);
+void mo_vk_lib_close(vk_lib *lib);
+void mo_vk_lib_describe(const vk_lib *lib, int nth, moshi_device_info *info);
+bool mo_vk_lib_has_extension(const vk_lib *lib, VkPhysicalDevice device, const char *name);
 
 /* ---- device --------------------------------------------------------------------------------- */
 
@@ -141,27 +141,27 @@ static inline vk_device *vk_device_of(mo_backend *be) {
 }
 
 /* Submit and wait; false: the device is lost, now or before. */
-bool vk_submit(vk_device *d, VkCommandBuffer commands);
+bool mo_vk_submit(vk_device *d, VkCommandBuffer commands);
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
 /* `visible`: the host writes or reads it often. Zeroed. NULL when there is no room. */
-vk_buffer *vk_buffer_new(vk_device *d, size_t bytes, bool visible);
-void vk_buffer_free(vk_device *d, vk_buffer *b);
-void vk_buffer_write(vk_device *d, vk_buffer *b, size_t offset, const void *src, size_t bytes);
-void vk_buffer_read(vk_device *d, const vk_buffer *b, size_t offset, void *dst, size_t bytes);
-void vk_buffer_zero(vk_device *d, vk_buffer *b, size_t offset, size_t bytes);
-void vk_memory_close(vk_device *d);
+vk_buffer *mo_vk_buffer_new(vk_device *d, size_t bytes, bool visible);
+void mo_vk_buffer_free(vk_device *d, vk_buffer *b);
+void mo_vk_buffer_write(vk_device *d, vk_buffer *b, size_t offset, const void *src, size_t bytes);
+void mo_vk_buffer_read(vk_device *d, const vk_buffer *b, size_t offset, void *dst, size_t bytes);
+void mo_vk_buffer_zero(vk_device *d, vk_buffer *b, size_t offset, size_t bytes);
+void mo_vk_memory_close(vk_device *d);
 
 /* ---- pipelines ------------------------------------------------------------------------------ */
 
 /* 0, or MOSHI_EDEVICE. */
-int vk_pipelines_open(vk_device *d, moshi_error *err);
-void vk_pipelines_close(vk_device *d);
+int mo_vk_pipelines_open(vk_device *d, moshi_error *err);
+void mo_vk_pipelines_close(vk_device *d);
 /* Number of a shader; -1 for one there is none of. */
-int vk_shader_find(const char *name);
+int mo_vk_shader_find(const char *name);
 /* NULL when the driver does not take it. */
-VkPipeline vk_pipeline(vk_device *d, int shader);
+VkPipeline mo_vk_pipeline(vk_device *d, int shader);
 
 /* ---- programs ------------------------------------------------------------------------------- */
 
@@ -195,10 +195,10 @@ struct mo_program {
 
 /* Fill dispatches, starts, numbers and scratch; false when out of memory, or out of what shaders
  * can do. */
-bool vk_lower(mo_program *p, const mo_op *ops);
+bool mo_vk_lower(mo_program *p, const mo_op *ops);
 
-mo_program *vk_record(mo_backend *be, const mo_op *ops, int n, int slots);
-void vk_program_free(mo_backend *be, mo_program *p);
-int vk_run(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec);
+mo_program *mo_vk_record(mo_backend *be, const mo_op *ops, int n, int slots);
+void mo_vk_program_free(mo_backend *be, mo_program *p);
+int mo_vk_run(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec);
 
 #endif
