@@ -365,7 +365,7 @@ static double attend_cost(const mo_plan *plan, const mo_exec *ex) {
         int64_t n = position_of(&op->pos, op->static_pos, ex->active[i]) + op->out.rows;
         keys += (double)(n < attend_reach(op) ? n : attend_reach(op)) + 4;
     }
-    return keys * op->out.rows * op->heads * (op->kv.head_dim * 0.15 + 5);
+    return keys * op->out.rows * op->heads * (op->kv.head_dim * 0.08 + 2);
 }
 
 /* ---- codec ---------------------------------------------------------------------------------- */

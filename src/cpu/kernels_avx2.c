@@ -120,6 +120,7 @@ static inline float v_fold_max(vec x) {
 #define TILE_STRIPS_2 2
 #define TILE_STRIPS_4 1
 #define TILE_STRIPS_6 1
+#define VALUE_STRIPS  4
 #include "kernels_body.h"
 
 static const mo_kernels kernels = {"avx2", linear_any, norm_any, act_any, act_mul_any, attend_any};

@@ -9,6 +9,7 @@
  *   v_pick_gt0 (x > 0 ? a : b)
  * and the shapes of the register tiles, strips of 16 outputs per row count:
  *   TILE_STRIPS_1 TILE_STRIPS_2 TILE_STRIPS_4 TILE_STRIPS_6
+ * and VALUE_STRIPS, a multiple of 4: 16 columns of values each that are summed up at once.
  * Compare kernels.c, which says the same in plain C. */
 
 #include "inline.h"
@@ -306,6 +307,8 @@ static void linear_any(const mo_linear_job *job, int row0, int row1, int strip0,
 
 /* ---- attention ------------------------------------------------------------------------------ */
 
+enum { KEYS = 4 }; /* scores under way at once */
+
 /* 16 numbers of a row from column c on, the first n of them, without the factor of an I8 row. */
 ALWAYS_INLINE vec kv_load(const char *row, size_t c, const mo_dtype dtype) {
     if (dtype == MO_I8) return v_load_i8((const int8_t *)row + MO_KV_SCALE_BYTES + c);
@@ -329,13 +332,34 @@ ALWAYS_INLINE float kv_factor(const char *row) {
     return d;
 }
 
-ALWAYS_INLINE float kv_dot(const float *q, const char *k, size_t n, const mo_dtype dtype) {
-    vec partial = v_zero();
+/* Fetch `n` bytes that are wanted AHEAD bytes later. */
+ALWAYS_INLINE void kv_fetch(const char *row, size_t n) {
+    for (size_t i = 0; i < n; i += 64) __builtin_prefetch(row + AHEAD + i);
+}
+
+/* Scores of N keys that lie one after the other: their sums are independent of each other, so that
+ * one need not wait for the next. */
+ALWAYS_INLINE void kv_dots(const mo_attend_job *job, const char *k, float *scores, const int N,
+                           const mo_dtype dtype) {
+    const size_t n = (size_t)job->head_dim, bytes = job->row_bytes;
+    vec partial[KEYS];
+    UNROLL
+    for (int j = 0; j < N; j++) partial[j] = v_zero();
     size_t i = 0;
-    for (; i + 16 <= n; i += 16) partial = v_fma(v_load(q + i), kv_load(k, i, dtype), partial);
-    if (i < n) partial = v_fma(v_load_n(q + i, n - i), kv_load_n(k, i, n - i, dtype), partial);
-    float sum = v_fold(partial);
-    return dtype == MO_I8 ? sum * kv_factor(k) : sum;
+    for (; i + 16 <= n; i += 16) {
+        vec q = v_load(job->q + i);
+        UNROLL
+        for (int j = 0; j < N; j++)
+            partial[j] = v_fma(q, kv_load(k + (size_t)j * bytes, i, dtype), partial[j]);
+    }
+    for (int j = 0; i < n && j < N; j++)
+        partial[j] = v_fma(v_load_n(job->q + i, n - i),
+                           kv_load_n(k + (size_t)j * bytes, i, n - i, dtype), partial[j]);
+    UNROLL
+    for (int j = 0; j < N; j++) {
+        float sum = v_fold(partial[j]);
+        scores[j] = (dtype == MO_I8 ? sum * kv_factor(k + (size_t)j * bytes) : sum) * job->scale;
+    }
 }
 
 /* Ring entries of the job, in order of position, are at most two contiguous stretches. */
@@ -376,13 +400,14 @@ static float softmax_terms(float *scores, int n) {
 /* 16 * S columns of the weighted sum of values, positions in ascending order. */
 ALWAYS_INLINE void weigh_values(const mo_attend_job *job, const stretch parts[2], size_t col,
                                 size_t lanes, float total, const int S, const mo_dtype dtype) {
-    vec acc[4];
+    vec acc[VALUE_STRIPS];
     UNROLL
     for (int s = 0; s < S; s++) acc[s] = v_zero();
     for (int part = 0; part < 2; part++) {
         const char *v = (const char *)job->v + parts[part].entry * job->row_bytes;
         const float *e = job->scores + parts[part].first;
         for (int i = 0; i < parts[part].n; i++, v += job->row_bytes) {
+            if (S == VALUE_STRIPS) kv_fetch(v, job->row_bytes);
             vec x = v_set1(dtype == MO_I8 ? e[i] * kv_factor(v) : e[i]);
             UNROLL
             for (int s = 0; s < S; s++) {
@@ -404,11 +429,17 @@ ALWAYS_INLINE void attend_dtype(const mo_attend_job *job, const mo_dtype dtype) 
     for (int part = 0; part < 2; part++) {
         const char *k = (const char *)job->k + parts[part].entry * job->row_bytes;
         float *scores = job->scores + parts[part].first;
-        for (int i = 0; i < parts[part].n; i++, k += job->row_bytes)
-            scores[i] = kv_dot(job->q, k, hd, dtype) * job->scale;
+        int i = 0, n = parts[part].n;
+        for (; i + KEYS <= n; i += KEYS, k += KEYS * job->row_bytes) {
+            kv_fetch(k, KEYS * job->row_bytes);
+            kv_dots(job, k, scores + i, KEYS, dtype);
+        }
+        for (; i < n; i++, k += job->row_bytes) kv_dots(job, k, scores + i, 1, dtype);
     }
     float total = softmax_terms(job->scores, job->n);
     size_t col = 0;
+    for (; col + 16 * VALUE_STRIPS <= hd; col += 16 * VALUE_STRIPS)
+        weigh_values(job, parts, col, 16, total, VALUE_STRIPS, dtype);
     for (; col + 64 <= hd; col += 64) weigh_values(job, parts, col, 16, total, 4, dtype);
     for (; col + 16 <= hd; col += 16) weigh_values(job, parts, col, 16, total, 1, dtype);
     if (col < hd) weigh_values(job, parts, col, hd - col, total, 1, dtype);
