@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { MAX_THREADS = 256, CHUNKS_PER_THREAD = 8, HUGE_PAGE = 2 << 20 };
+enum { MAX_THREADS = 256, CHUNKS_PER_THREAD = 64, HUGE_PAGE = 2 << 20 };
 
 typedef struct cpu {
     mo_backend base;
@@ -243,8 +243,8 @@ static void phase_chunk(void *ctx, int chunk, int thread) {
     mo_plan_run(ph->plan, ph->ex, (int)u0, (int)u1, thread);
 }
 
-/* Sharing costs a microsecond or so: not below 4 us of work, and no chunk under 2. Several chunks
- * per thread even out cores that are busy elsewhere. */
+/* Sharing costs a microsecond or so: not below 4 us of work, and no chunk under 2. Many chunks let
+ * all threads finish at the same time, whatever else their cores do. */
 static int chunk_count(double cost_ns, int units, int threads) {
     if (threads == 1 || cost_ns < 4000.0) return 1;
     int most = threads * CHUNKS_PER_THREAD;
@@ -265,6 +265,7 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
     for (int slot = 0; slot < p->slots; slot++)
         if (exec[slot]) p->active[ex.n_active++] = slot;
     if (ex.n_active == 0) return 0;
+    mo_pool_awake(pool, true);
     for (int i = p->starts[first]; i < p->starts[last]; i++) {
         phase ph = {.plan = &p->plans[i], .ex = &ex};
         if (be->crumb) be->crumb->detail = mo_op_name(ph.plan->op.kind);
@@ -275,6 +276,7 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
         else
             mo_pool_run(pool, phase_chunk, &ph, ph.chunks);
     }
+    mo_pool_awake(pool, false);
     return 0;
 }
 

@@ -1,34 +1,41 @@
 /* pool.c - worker threads that share one piece of work at a time.
  *
- * All claims go through one 64-bit word, the ticket: phase << 42 | chunks << 21 | next chunk.
- * Adding 1 claims a chunk of exactly the phase whose number came back, and a claim of an existing
- * chunk keeps its phase open, so fn and ctx can be plain fields: they are written only while no
- * chunk is claimed, and read only by holders of one. */
+ * Every thread has a range of chunks, one word: next chunk << 32 | end. It takes them from the
+ * front, one after the other, so that it reads memory onward; when they are used up it takes from
+ * the back of the others' ranges. A chunk is claimed by exchanging the word for a shorter one, and
+ * a claimed chunk keeps its phase open, so fn and ctx can be plain fields: they are written only
+ * while no chunk is claimed or can be, and read only by holders of one. */
 #include "pool.h"
 
 #include "util.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
 #endif
 
-enum { FIELD_BITS = 21 };
-#define FIELD_MASK ((UINT64_C(1) << FIELD_BITS) - 1)
-/* About as long as a wake-up takes: longer spinning burns a core others may need. */
-#define SPIN_S 50e-6
+/* Without work a thread spins this long, about what a wake-up takes, longer while the owner says
+ * that more is to come; then it sleeps: others may need the core. */
+#define SPIN_S       50e-6
+#define SPIN_AWAKE_S 2e-3
+
+/* On a cache line of its own. */
+typedef struct range {
+    _Alignas(64) _Atomic uint64_t word;
+} range;
 
 struct mo_pool {
     int threads;
     mo_pool_fn fn;
     void *ctx;
-    uint64_t phase;
-    _Alignas(64) _Atomic uint64_t ticket;
-    _Alignas(64) atomic_int done; /* finished chunks of the phase */
+    range *ranges;                       /* [threads] */
+    _Alignas(64) _Atomic uint64_t phase; /* counts up when ranges are filled */
+    _Alignas(64) atomic_int done;        /* finished chunks of the phase */
     _Alignas(64) atomic_int sleepers;
-    atomic_int owner_sleeps, closing;
+    atomic_int owner_sleeps, closing, awake;
     pthread_mutex_t lock;
     pthread_cond_t work, finished;
     int started;
@@ -49,49 +56,58 @@ static void relax(void) {
 #endif
 }
 
-static int chunks_of(uint64_t ticket) {
-    return (int)(ticket >> FIELD_BITS & FIELD_MASK);
-}
-static int next_of(uint64_t ticket) {
-    return (int)(ticket & FIELD_MASK);
-}
-static bool has_work(uint64_t ticket) {
-    return next_of(ticket) < chunks_of(ticket);
-}
-
-/* Take chunks until none is left. Looks before it adds: `next` must not run away from `chunks`. */
-static void take_chunks(mo_pool *pool, int thread) {
-    while (has_work(atomic_load(&pool->ticket))) {
-        uint64_t mine = atomic_fetch_add(&pool->ticket, 1);
-        if (!has_work(mine)) return;
-        pool->fn(pool->ctx, next_of(mine), thread);
-        if (atomic_fetch_add(&pool->done, 1) + 1 != chunks_of(mine)) continue;
-        if (atomic_load(&pool->owner_sleeps)) {
-            pthread_mutex_lock(&pool->lock);
-            pthread_cond_signal(&pool->finished);
-            pthread_mutex_unlock(&pool->lock);
-        }
+/* Take a chunk of one range; -1 when there is none left. */
+static int claim(range *r, bool front) {
+    uint64_t word = atomic_load(&r->word);
+    for (;;) {
+        uint32_t next = (uint32_t)(word >> 32), end = (uint32_t)word;
+        if (next >= end) return -1;
+        uint64_t rest = front ? word + (UINT64_C(1) << 32) : word - 1;
+        if (atomic_compare_exchange_weak(&r->word, &word, rest))
+            return (int)(front ? next : end - 1);
     }
 }
 
-/* Spin until there is work, at most SPIN_S. */
-static bool spin_for_work(mo_pool *pool) {
-    double until = mo_now_s() + SPIN_S;
+static int claim_any(mo_pool *pool, int thread) {
+    int chunk = claim(&pool->ranges[thread], true);
+    for (int i = 1; chunk < 0 && i < pool->threads; i++)
+        chunk = claim(&pool->ranges[(thread + i) % pool->threads], false);
+    return chunk;
+}
+
+static void take_chunks(mo_pool *pool, int thread) {
+    for (int chunk; (chunk = claim_any(pool, thread)) >= 0;) {
+        pool->fn(pool->ctx, chunk, thread);
+        atomic_fetch_add(&pool->done, 1);
+    }
+    if (thread > 0 && atomic_load(&pool->owner_sleeps)) {
+        pthread_mutex_lock(&pool->lock);
+        pthread_cond_signal(&pool->finished);
+        pthread_mutex_unlock(&pool->lock);
+    }
+}
+
+/* Spin until a phase after `seen` is there, for a while; gives the core to who wants it. */
+static bool spin_for_phase(mo_pool *pool, uint64_t seen) {
+    double start = mo_now_s(), waited = 0;
     do {
         for (int i = 0; i < 32; i++) {
-            if (has_work(atomic_load(&pool->ticket))) return true;
+            if (atomic_load(&pool->phase) != seen) return true;
             relax();
         }
-    } while (mo_now_s() < until && !atomic_load(&pool->closing));
+        waited = mo_now_s() - start;
+        if (waited > SPIN_S) sched_yield();
+    } while (waited < (atomic_load(&pool->awake) ? SPIN_AWAKE_S : SPIN_S) &&
+             !atomic_load(&pool->closing));
     return false;
 }
 
-/* The count of sleepers goes up before the last look at the ticket, and the owner reads it after
- * writing the ticket: one of the two sees the other. */
-static void sleep_for_work(mo_pool *pool) {
+/* The count of sleepers goes up before the last look at the phase, and the owner reads it after
+ * counting the phase up: one of the two sees the other. */
+static void sleep_for_phase(mo_pool *pool, uint64_t seen) {
     pthread_mutex_lock(&pool->lock);
     atomic_fetch_add(&pool->sleepers, 1);
-    while (!has_work(atomic_load(&pool->ticket)) && !atomic_load(&pool->closing))
+    while (atomic_load(&pool->phase) == seen && !atomic_load(&pool->closing))
         pthread_cond_wait(&pool->work, &pool->lock);
     atomic_fetch_sub(&pool->sleepers, 1);
     pthread_mutex_unlock(&pool->lock);
@@ -100,8 +116,10 @@ static void sleep_for_work(mo_pool *pool) {
 static void *worker_main(void *arg) {
     struct worker *w = arg;
     mo_pool *pool = w->pool;
+    uint64_t seen = 0;
     while (!atomic_load(&pool->closing)) {
-        if (!spin_for_work(pool)) sleep_for_work(pool);
+        if (!spin_for_phase(pool, seen)) sleep_for_phase(pool, seen);
+        seen = atomic_load(&pool->phase);
         take_chunks(pool, w->thread);
     }
     return NULL;
@@ -129,9 +147,13 @@ void mo_pool_run(mo_pool *pool, mo_pool_fn fn, void *ctx, int n) {
     }
     pool->fn = fn;
     pool->ctx = ctx;
-    pool->phase++;
     atomic_store(&pool->done, 0);
-    atomic_store(&pool->ticket, pool->phase << 2 * FIELD_BITS | (uint64_t)n << FIELD_BITS);
+    for (int t = 0; t < pool->threads; t++) {
+        uint64_t first = (uint64_t)n * (uint64_t)t / (uint64_t)pool->threads;
+        uint64_t end = (uint64_t)n * ((uint64_t)t + 1) / (uint64_t)pool->threads;
+        atomic_store(&pool->ranges[t].word, first << 32 | end);
+    }
+    atomic_fetch_add(&pool->phase, 1);
     if (atomic_load(&pool->sleepers) > 0) {
         pthread_mutex_lock(&pool->lock);
         pthread_cond_broadcast(&pool->work);
@@ -139,6 +161,10 @@ void mo_pool_run(mo_pool *pool, mo_pool_fn fn, void *ctx, int n) {
     }
     take_chunks(pool, 0);
     wait_until_done(pool, n);
+}
+
+void mo_pool_awake(mo_pool *pool, bool on) {
+    atomic_store(&pool->awake, on);
 }
 
 int mo_pool_threads(const mo_pool *pool) {
@@ -161,9 +187,10 @@ mo_pool *mo_pool_open(int threads) {
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->work, NULL);
     pthread_cond_init(&pool->finished, NULL);
+    pool->ranges = mo_aligned_calloc((size_t)threads * sizeof *pool->ranges);
     pool->ids = mo_calloc((size_t)threads, sizeof *pool->ids);
     pool->workers = mo_calloc((size_t)threads, sizeof *pool->workers);
-    if (!pool->ids || !pool->workers || !pool_start(pool)) {
+    if (!pool->ranges || !pool->ids || !pool->workers || !pool_start(pool)) {
         mo_pool_close(pool);
         return NULL;
     }
@@ -180,6 +207,7 @@ void mo_pool_close(mo_pool *pool) {
     pthread_cond_destroy(&pool->finished);
     pthread_cond_destroy(&pool->work);
     pthread_mutex_destroy(&pool->lock);
+    mo_aligned_free(pool->ranges);
     free(pool->ids);
     free(pool->workers);
     mo_aligned_free(pool);

@@ -1,9 +1,14 @@
 /* pool.h - worker threads that share one piece of work at a time.
  *
- * The owner publishes a phase of n chunks and takes chunks itself; a worker that is late, asleep or
- * without a core holds nobody up. Waiting is spinning for a short while, then sleeping. */
+ * The owner publishes a phase of n chunks and takes chunks itself. Each thread goes through a range
+ * of neighbours and then helps others with theirs: a worker that is late, asleep or without a core
+ * holds nobody up, but for the chunk it is at. Waiting is spinning for a short while, then
+ * sleeping.
+ */
 #ifndef MO_CPU_POOL_H
 #define MO_CPU_POOL_H
+
+#include <stdbool.h>
 
 typedef struct mo_pool mo_pool;
 
@@ -19,5 +24,7 @@ int mo_pool_threads(const mo_pool *pool);
 /* Run fn for chunks 0 .. n-1 (n <= MO_POOL_MAX_CHUNKS) and wait for all of them. Everything written
  * before is seen by fn, everything fn wrote is seen after. Only one thread may call this. */
 void mo_pool_run(mo_pool *pool, mo_pool_fn fn, void *ctx, int n);
+/* While `on`, workers without work spin longer before they sleep: more phases follow soon. */
+void mo_pool_awake(mo_pool *pool, bool on);
 
 #endif
