@@ -217,7 +217,7 @@ $(LIB_OBJ): $(B)/%.o: %.c | need-compiler
 	$(Q)$(COMPILE) $(DEFINES) -Isrc $(OUTPUT)
 
 ifneq ($(HAVE_VULKAN),)
-$(B)/src/devices.o: DEFINES = -DMO_HAVE_VULKAN
+$(B)/src/devices.o $(B)/tests/test_vulkan.o: DEFINES = -DMO_HAVE_VULKAN
 # Includes that the compiler only finds once they are made.
 $(B)/src/vulkan/pipelines.o: $(SHADERS)
 $(B)/src/vulkan/pipelines.o: DEFINES = -I$(B)/vulkan
@@ -247,7 +247,7 @@ $(B)/app/build.o: DEFINES = -DAPP_SOURCES="\"$$(cat $(B)/sources.txt)\""
 $(TEST_OBJ) $(TEST_COMMON_OBJ) $(HELPER_OBJ) $(FAULTY_OBJ) $(FUZZ_OBJ) $(BENCH_OBJ): $(B)/%.o: %.c | need-compiler need-jansson need-sndfile
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(COMPILE) -Isrc -Iapp -Itests $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(KISSFFT_CFLAGS) $(PNG_CFLAGS) $(OUTPUT)
+	$(Q)$(COMPILE) $(DEFINES) -Isrc -Iapp -Itests $(SNDFILE_CFLAGS) $(JANSSON_CFLAGS) $(KISSFFT_CFLAGS) $(PNG_CFLAGS) $(OUTPUT)
 
 # ---- library and program -----------------------------------------------------------------------
 $(B)/libmoshi.a: $(LIB_OBJ)

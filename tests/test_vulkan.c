@@ -1,0 +1,474 @@
+/* The Vulkan backend on every device this machine has: known answers of every op, the formats that
+ * moshi_device_check() leaves out, matrices larger than one binding, parts of programs and of
+ * batches, whole models token for token against the CPU and against recordings, and what happens
+ * when a device fails. On a processor that plays a graphics card this is slow but complete. */
+#include "check.h"
+#include "drive.h"
+#include "make_model.h"
+#include "ops.h"
+#include "quant.h"
+#include "sanitizer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef MO_HAVE_VULKAN
+#include "vulkan/vk.h"
+
+/* ---- one op on the CPU and on the device ---------------------------------------------------- */
+
+typedef struct bench {
+    mo_backend *be;
+    mo_arena arena;
+    mo_graph graph;
+    mo_weight w[4];
+    int n_w;
+} bench;
+
+static void bench_open(bench *b, mo_backend *be, int slots) {
+    *b = (bench){.be = be};
+    mo_arena_open(&b->arena, be, slots);
+    mo_graph_begin(&b->graph, &b->arena, NULL);
+}
+
+static void bench_close(bench *b) {
+    mo_graph_free(&b->graph);
+    for (int i = 0; i < b->n_w; i++) b->be->ops->weight_free(b->be, &b->w[i]);
+    mo_arena_close(&b->arena);
+}
+
+static const mo_weight *bench_weight(bench *b, const mo_matrix *m, mo_layout layout) {
+    mo_weight *w = &b->w[b->n_w++];
+    if (b->be->ops->weight(b->be, m, layout, w) != 0) test_die("a matrix was not taken");
+    return w;
+}
+
+static void put(bench *b, const mo_view *v, const void *data) {
+    b->be->ops->write(b->be, v->buf, v->offset * 4, data,
+                      (size_t)b->arena.slots * v->slot_stride * 4);
+}
+
+static float *get(bench *b, const mo_view *v) {
+    size_t n = (size_t)b->arena.slots * v->slot_stride;
+    float *out = test_alloc(n, sizeof *out);
+    b->be->ops->read(b->be, v->buf, v->offset * 4, out, n * 4);
+    return out;
+}
+
+/* A matrix of `dtype` from random numbers; free m->data, scales and biases. */
+typedef struct number_format {
+    const char *name;
+    mo_dtype dtype;
+    int bits, group;
+    mo_dtype scales;
+} number_format;
+
+static const number_format formats[] = {
+    {"f32", MO_F32, 0, 0, MO_F32},
+    {"f16", MO_F16, 0, 0, MO_F32},
+    {"bf16", MO_BF16, 0, 0, MO_F32},
+    {"q8_0", MO_Q8_0, 0, 0, MO_F32},
+    {"q4_0", MO_Q4_0, 0, 0, MO_F32},
+    {"q4_K", MO_Q4_K, 0, 0, MO_F32},
+    {"q5_K", MO_Q5_K, 0, 0, MO_F32},
+    {"q6_K", MO_Q6_K, 0, 0, MO_F32},
+    {"1 bit in 32", MO_U32, 1, 32, MO_BF16},
+    {"2 bits in 64", MO_U32, 2, 64, MO_F32},
+    {"4 bits in 64", MO_U32, 4, 64, MO_BF16},
+    {"4 bits in 128", MO_U32, 4, 128, MO_F32},
+    {"8 bits in 64", MO_U32, 8, 64, MO_BF16},
+    {"8 bits in 32", MO_U32, 8, 32, MO_F32},
+    {"int8 rows", MO_I8, 0, 0, MO_F32},
+};
+enum { N_FORMATS = sizeof formats / sizeof *formats };
+
+static uint16_t small_f16(test_rng *rng) {
+    return mo_f32_to_f16(0.01f + 0.01f * rng_f32(rng));
+}
+
+/* Random bytes in blocks but for their scales, so that every pattern occurs. */
+static void random_blocks(mo_dtype dtype, uint8_t *p, size_t n, test_rng *rng) {
+    size_t block = mo_dtype_block(dtype), bytes = (size_t)mo_dtype_row_bytes(dtype, block);
+    for (size_t b = 0; b < n / block; b++, p += bytes) {
+        for (size_t i = 0; i < bytes; i++) p[i] = (uint8_t)rng_below(rng, 256);
+        uint16_t d = small_f16(rng), m = small_f16(rng);
+        memcpy(p + (dtype == MO_Q6_K ? bytes - 2 : 0), &d, 2);
+        if (dtype == MO_Q4_K || dtype == MO_Q5_K) memcpy(p + 2, &m, 2);
+    }
+}
+
+static mo_matrix random_matrix(const number_format *f, int rows, int cols, test_rng *rng) {
+    size_t n = (size_t)rows * (size_t)cols, groups = 0;
+    mo_matrix m = {.dtype = f->dtype,
+                   .rows = rows,
+                   .cols = cols,
+                   .bits = f->bits,
+                   .group = f->group,
+                   .scales_dtype = f->scales};
+    uint8_t *data = test_alloc(n * 4, 1);
+    if (f->dtype == MO_U32 || f->dtype == MO_I8) {
+        groups = f->dtype == MO_I8 ? (size_t)rows : n / (size_t)f->group;
+        for (size_t i = 0; i < n; i++) data[i] = (uint8_t)rng_below(rng, 256);
+    } else if (mo_dtype_is_float(f->dtype)) {
+        float *x = test_alloc(n, sizeof *x);
+        for (size_t i = 0; i < n; i++) x[i] = rng_f32(rng);
+        mo_quant_of(f->dtype)->quantise(x, data, n);
+        free(x);
+    } else {
+        random_blocks(f->dtype, data, n, rng);
+    }
+    float *scales = test_alloc(groups + 1, sizeof *scales);
+    float *biases = test_alloc(groups + 1, sizeof *biases);
+    for (size_t i = 0; i < groups; i++) {
+        scales[i] = mo_bf16_to_f32(mo_f32_to_bf16(0.02f * rng_f32(rng)));
+        biases[i] = mo_bf16_to_f32(mo_f32_to_bf16(rng_f32(rng)));
+    }
+    m.data = data;
+    m.scales = scales;
+    m.biases = biases;
+    return m;
+}
+
+static void matrix_free(mo_matrix *m) {
+    free((void *)(uintptr_t)m->data);
+    free((void *)(uintptr_t)m->scales);
+    free((void *)(uintptr_t)m->biases);
+}
+
+/* rows x cols inputs (or tokens) of both backends, op, outputs compared. */
+static float *run_linear_on(mo_backend *be, const mo_matrix *m, int slots, int rows,
+                            const float *x) {
+    bench b;
+    uint8_t exec[8];
+    memset(exec, 1, sizeof exec);
+    bench_open(&b, be, slots);
+    mo_view in = mo_scratch(&b.graph, rows, (int)m->cols);
+    mo_view out = mo_scratch(&b.graph, rows, (int)m->rows);
+    mo_op_linear op = {.w = bench_weight(&b, m, MO_LAYOUT_STRIPS),
+                       .in = in,
+                       .out = out,
+                       .taps = 1,
+                       .stride = 1,
+                       .dilation = 1};
+    mo_linear(&b.graph, &op);
+    if (mo_graph_finish(&b.graph) != 0) test_die("not recorded");
+    put(&b, &in, x);
+    if (mo_graph_run(&b.graph, exec, NULL, NULL) != 0) test_die("not run");
+    float *result = get(&b, &out);
+    bench_close(&b);
+    return result;
+}
+
+static float *run_table_on(mo_backend *be, const mo_matrix *m, mo_layout layout, int rows,
+                           const int32_t *tokens) {
+    bench b;
+    const uint8_t exec[1] = {1};
+    bench_open(&b, be, 1);
+    mo_view in = mo_scratch(&b.graph, rows, 2), out = mo_scratch(&b.graph, rows, (int)m->cols);
+    const mo_weight *w = bench_weight(&b, m, layout), *tables[2] = {w, w};
+    mo_embed_sum(&b.graph, tables, 2, in, out, false);
+    if (mo_graph_finish(&b.graph) != 0) test_die("not recorded");
+    put(&b, &in, tokens);
+    if (mo_graph_run(&b.graph, exec, NULL, NULL) != 0) test_die("not run");
+    float *result = get(&b, &out);
+    bench_close(&b);
+    return result;
+}
+
+static double largest(const float *x, size_t n) {
+    double most = 0;
+    for (size_t i = 0; i < n; i++) most = fabs((double)x[i]) > most ? fabs((double)x[i]) : most;
+    return most;
+}
+
+/* Different by `roundings` half units in the last place of the largest number at most. */
+static void same(const char *what, float *want, float *got, size_t n, int roundings) {
+    double d = max_diff(want, got, n), bound = largest(want, n) * roundings * 0x1p-24;
+    CHECK(d <= bound, "%s: differs by %g, allowed %g", what, d, bound);
+    free(want);
+    free(got);
+}
+
+static void test_formats(mo_backend *cpu, mo_backend *be) {
+    test_rng rng = {7};
+    for (int i = 0; i < N_FORMATS; i++) {
+        for (int many = 0; many < 2; many++) {
+            int rows = many ? 3 : 1, slots = many ? 2 : 1, n = many ? 70 : 33;
+            mo_matrix m = random_matrix(&formats[i], n, 512, &rng);
+            float *x = test_alloc(6 * 512, sizeof *x);
+            int32_t tokens[6];
+            for (int k = 0; k < 6 * 512; k++) x[k] = rng_f32(&rng);
+            for (int k = 0; k < 6; k++) tokens[k] = rng_below(&rng, n + 1) - 1;
+            same(formats[i].name, run_linear_on(cpu, &m, slots, rows, x),
+                 run_linear_on(be, &m, slots, rows, x), (size_t)(slots * rows * n), 512);
+            same(formats[i].name, run_table_on(cpu, &m, MO_LAYOUT_ROWS, rows, tokens),
+                 run_table_on(be, &m, MO_LAYOUT_ROWS, rows, tokens), (size_t)rows * 512, 8);
+            free(x);
+            matrix_free(&m);
+        }
+    }
+}
+
+/* Bindings of a few kilobytes: every matrix comes in parts. */
+static void test_parts_of_weights(mo_backend *cpu, mo_backend *be) {
+    VkPhysicalDeviceLimits *limits = &((vk_device *)be)->limits;
+    const uint32_t whole = limits->maxStorageBufferRange;
+    const int32_t tokens[6] = {-1, 0, 255, 256, 299, 511};
+    test_rng rng = {8};
+    limits->maxStorageBufferRange = 40 << 10;
+    for (int i = 0; i < N_FORMATS; i++) {
+        mo_matrix m = random_matrix(&formats[i], 600, 256, &rng);
+        float x[2 * 256];
+        if (formats[i].dtype == MO_F32) m.cols = 32; /* 256 rows must fit a binding */
+        if (formats[i].dtype == MO_F16 || formats[i].dtype == MO_BF16) m.cols = 64;
+        if (mo_dtype_block(formats[i].dtype) < 256 && m.cols == 256) m.cols = 128;
+        for (int k = 0; k < 2 * 256; k++) x[k] = rng_f32(&rng);
+        if (mo_dtype_block(formats[i].dtype) < 256)
+            same(formats[i].name, run_table_on(cpu, &m, MO_LAYOUT_ROWS, 3, tokens),
+                 run_table_on(be, &m, MO_LAYOUT_ROWS, 3, tokens), 3 * (size_t)m.cols, 8);
+        same(formats[i].name, run_linear_on(cpu, &m, 2, 1, x), run_linear_on(be, &m, 2, 1, x),
+             2 * 600, 512);
+        matrix_free(&m);
+    }
+    limits->maxStorageBufferRange = whole;
+}
+
+/* ---- programs ------------------------------------------------------------------------------- */
+
+/* Two counters per slot: parts of a list, and parts of a batch. */
+static void test_parts_of_programs(mo_backend *be) {
+    enum { SLOTS = 3 };
+    bench b;
+    const uint8_t all[SLOTS] = {1, 1, 1}, some[SLOTS] = {1, 0, 1}, none[SLOTS] = {0};
+    bench_open(&b, be, SLOTS);
+    mo_view a = mo_state_view(&b.graph, 1, 1, 5), c = mo_state_view(&b.graph, 1, 1, 0);
+    mo_advance(&b.graph, a, 1);
+    mo_advance(&b.graph, c, 10);
+    if (!CHECK(mo_graph_finish(&b.graph) == 0, "recorded")) return;
+    mo_program *p = b.graph.program;
+    const mo_backend_ops *ops = be->ops;
+    CHECK(ops->run(be, p, 0, 2, all) == 0 && ops->run(be, p, 0, 2, some) == 0, "whole");
+    CHECK(ops->run(be, p, 0, 1, some) == 0 && ops->run(be, p, 0, 1, all) == 0, "a part, twice");
+    CHECK(ops->run(be, p, 1, 2, some) == 0 && ops->run(be, p, 0, 2, none) == 0, "another part");
+    CHECK(ops->run(be, p, 1, 1, all) == 0, "no ops");
+    CHECK(ops->run(be, p, 1, 3, all) == MOSHI_EDEVICE && ops->run(be, p, -1, 1, all) < 0,
+          "ops there are none of");
+    const int32_t want_a[SLOTS] = {9, 7, 9}, want_c[SLOTS] = {30, 10, 30};
+    float *got_a = get(&b, &a), *got_c = get(&b, &c);
+    CHECK(!memcmp(got_a, want_a, sizeof want_a) && !memcmp(got_c, want_c, sizeof want_c),
+          "counters");
+    free(got_a);
+    free(got_c);
+    bench_close(&b);
+}
+
+/* Copies of every size and offset, which mapped memory hides. */
+static void test_copies(mo_backend *be, bool staged) {
+    enum { N = 4096 };
+    vk_device *d = (vk_device *)be;
+    uint8_t want[N], got[N];
+    test_rng rng = {9};
+    vk_buffer *b = (vk_buffer *)be->ops->alloc(be, N);
+    if (!CHECK(b != NULL, "a buffer")) return;
+    uint8_t *mapped = b->mapped;
+    if (staged) b->mapped = NULL;
+    memset(want, 0, N);
+    for (int i = 0; i < 20; i++) {
+        size_t at = (size_t)rng_below(&rng, N), n = (size_t)rng_below(&rng, N + 1 - (int)at);
+        uint8_t data[N];
+        for (size_t k = 0; k < n; k++) want[at + k] = data[k] = (uint8_t)rng_below(&rng, 256);
+        if (i % 4 == 3) memset(want + at, 0, n);
+        if (i % 4 == 3)
+            be->ops->zero(be, &b->base, at, n);
+        else
+            be->ops->write(be, &b->base, at, data, n);
+    }
+    be->ops->read(be, &b->base, 3, got + 3, N - 3);
+    CHECK(!d->lost && !memcmp(want + 3, got + 3, N - 3), "copies%s", staged ? " by staging" : "");
+    b->mapped = mapped;
+    be->ops->free(be, &b->base);
+}
+
+/* A device that is lost says so from then on, and closes. */
+static void test_failures(const char *name) {
+    mo_device dev;
+    mo_backend *be;
+    moshi_error err = {0};
+    bench b;
+    const uint8_t exec[1] = {1};
+    if (!CHECK(mo_device_find(&dev, name, &err) == 0, "%s", err.text)) return;
+    int rc = dev.ops->open(&be, &(mo_backend_options){.nth = dev.nth}, &err);
+    if (!CHECK(rc == 0, "%s", err.text)) return;
+    CHECK(!be->ops->alloc(be, SIZE_MAX / 2) && !be->ops->alloc(be, (size_t)1 << 40), "no room");
+    bench_open(&b, be, 1);
+    mo_view v = mo_state_view(&b.graph, 1, 1, 0);
+    mo_advance(&b.graph, v, 1);
+    CHECK(mo_graph_finish(&b.graph) == 0 && mo_graph_run(&b.graph, exec, NULL, NULL) == 0, "runs");
+    ((vk_device *)be)->lost = true;
+    CHECK(mo_graph_run(&b.graph, exec, NULL, NULL) == MOSHI_EDEVICE, "lost");
+    CHECK(mo_graph_run(&b.graph, exec, NULL, NULL) == MOSHI_EDEVICE, "still lost");
+    CHECK(!be->ops->alloc(be, 4), "no memory of a lost device");
+    bench_close(&b);
+    be->ops->close(be);
+    CHECK(dev.ops->open(&be, &(mo_backend_options){.nth = 99}, &err) == MOSHI_EDEVICE &&
+              strstr(err.text, "no device 99"),
+          "device 99: %s", err.text);
+}
+
+/* ---- models --------------------------------------------------------------------------------- */
+
+/* A generated model on both: several sessions, one that comes late; the same tokens, near audio. */
+static void test_made_model(const char *name, moshi_kv kv, int dtype) {
+    enum { FRAMES = 5, N = FRAMES * 1920, SESSIONS = 2 };
+    model_spec spec;
+    made_model m;
+    spec_small(&spec);
+    spec.lm_dtype = spec.mimi_dtype = dtype;
+    model_make(&m, &spec);
+    float *pcm = test_alloc(N, sizeof *pcm);
+    test_signal(pcm, N, 5);
+    event_log logs[2][SESSIONS];
+    for (int d = 0; d < 2; d++) {
+        moshi_engine *e = open_engine_with(&(moshi_engine_options){.blobs = m.blobs,
+                                                                   .n_blobs = MADE_BLOBS,
+                                                                   .device = d ? name : "cpu",
+                                                                   .sessions = SESSIONS,
+                                                                   .kv = kv});
+        for (int s = 0; s < SESSIONS; s++) { /* the first greedy, the second by draws */
+            moshi_session *session =
+                open_session(e, &(moshi_session_options){.flags = s ? 0 : MOSHI_GREEDY, .seed = 3});
+            event_log_init(&logs[d][s], e);
+            run_pcm(e, session, pcm, s ? N / 2 : N, 0, &logs[d][s]);
+        }
+        moshi_engine_close(e);
+    }
+    for (int s = 0; s < SESSIONS; s++) {
+        event_log *a = &logs[0][s], *b = &logs[1][s];
+        size_t n = a->frames * a->channels;
+        CHECK(a->frames > 0 && a->frames == b->frames && a->n_pcm == b->n_pcm, "frames");
+        CHECK(first_diff(a->tokens, b->tokens, n) == n, "kv %d, session %d: token %zu of %zu", kv,
+              s, first_diff(a->tokens, b->tokens, n), n);
+        double off = max_diff(a->pcm, b->pcm, a->n_pcm);
+        CHECK(off < 1e-5, "kv %d, session %d: audio differs by %g", kv, s, off);
+        event_log_free(a);
+        event_log_free(b);
+    }
+    free(pcm);
+    model_free(&m);
+}
+
+/* Recorded runs of the reference implementation, given codes. */
+static void test_recorded(const char *name, const char *dir, const char *file, int steps) {
+    char path[128];
+    tensors g = {0};
+    snprintf(path, sizeof path, "%s/golden.%s.safetensors", dir,
+             strstr(file, "f32") ? "f32" : "bf16w");
+    const char *golden = golden_path(path), *model;
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    model = golden_path(path);
+    if (!golden || !model) {
+        SKIP("%s: no recording", path);
+        return;
+    }
+    if (!CHECK(tensors_load(&g, golden), "%s", path)) return;
+    snprintf(path, sizeof path, "%s", model);
+    *strrchr(path, '/') = 0;
+    moshi_engine *e = open_engine_with(
+        &(moshi_engine_options){.model = path, .device = name, .flags = MOSHI_NO_CODEC});
+    moshi_engine_info info;
+    moshi_engine_get_info(e, &info);
+    moshi_session *session = open_session(e, &(moshi_session_options){.flags = MOSHI_GREEDY});
+    size_t users = (size_t)info.user_codebooks, width = 1 + (size_t)info.dep_q;
+    const tensor *codes = tensors_find(&g, "user_codes"), *out = tensors_find(&g, "out_tokens");
+    size_t recorded = out->count / width;
+    int32_t *rows = test_alloc((size_t)steps * users + 1, sizeof *rows);
+    for (size_t c = 0; c < users; c++)
+        for (size_t s = 0; s < (size_t)steps; s++) rows[s * users + c] = codes->i[c * recorded + s];
+    event_log log;
+    event_log_init(&log, e);
+    run_codes(e, session, rows, NULL, (size_t)steps, &log);
+    size_t delay = (size_t)info.max_delay, n = log.frames * width;
+    CHECK(log.frames == (size_t)steps - delay, "%s: %zu frames", dir, log.frames);
+    CHECK(first_diff(log.tokens, out->i + delay * width, n) == n, "%s: token %zu of %zu", dir,
+          first_diff(log.tokens, out->i + delay * width, n), n);
+    event_log_free(&log);
+    free(rows);
+    tensors_free(&g);
+    moshi_engine_close(e);
+}
+
+/* ---- devices -------------------------------------------------------------------------------- */
+
+static int note(void *user, const moshi_op_check *c) {
+    (void)user;
+    if (c->cases) CHECK(c->failed == 0, "%s: %s", c->op, c->problem);
+    return 0;
+}
+
+static void test_device(const char *name) {
+    moshi_error err = {0};
+    mo_device d;
+    mo_backend *be, *cpu;
+    CHECK(moshi_device_check(name, 0, note, NULL, &err) == 0, "%s: %s", name, err.text);
+    if (!CHECK(mo_device_find(&d, name, &err) == 0, "%s", err.text)) return;
+    if (!CHECK(d.ops->open(&be, &(mo_backend_options){.nth = d.nth}, &err) == 0, "%s", err.text))
+        return;
+    if (mo_backend_cpu.open(&cpu, NULL, &err) != 0) test_die("%s", err.text);
+    test_formats(cpu, be);
+    test_parts_of_weights(cpu, be);
+    test_parts_of_programs(be);
+    test_copies(be, false);
+    test_copies(be, true);
+    cpu->ops->close(cpu);
+    be->ops->close(be);
+    test_failures(name);
+    test_made_model(name, MOSHI_KV_F32, MO_F32);
+    test_made_model(name, MOSHI_KV_Q8_0, MO_BF16);
+    test_recorded(name, "stt-tiny", "model.safetensors", 12);
+    test_recorded(name, "moshi-tiny", "model.safetensors", 8);
+}
+
+/* What names mean, with these devices. */
+static void test_names(const moshi_device_info *first) {
+    moshi_device_info info;
+    moshi_error err = {0};
+    char name[200];
+    snprintf(name, sizeof name, "vulkan:%.6s", first->description);
+    CHECK(moshi_device_find(name, &info, &err) == 0 && !strcmp(info.name, first->name), "%s: %s",
+          name, err.text);
+    int rc = moshi_device_find("vulkan", &info, &err);
+    if (first->on_request)
+        CHECK(rc == MOSHI_EDEVICE && strstr(err.text, "by this name only"), "vulkan: %s", err.text);
+    else
+        CHECK(rc == 0 && !strcmp(info.name, "vulkan:0"), "vulkan: %s", info.name);
+    static const char *const wrong[] = {"vulkan:", "vulkan:99", "vulkan:no such card", "vulkanize"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        CHECK(moshi_device_find(wrong[i], &info, &err) == MOSHI_EDEVICE &&
+                  strstr(err.text, wrong[i]),
+              "%s: %s", wrong[i], err.text);
+}
+
+int main(void) {
+    moshi_device_info all[8];
+    int n = moshi_device_list(all, 8), tested = 0;
+    for (int i = 0; i < n; i++) {
+        if (strcmp(all[i].kind, "vulkan") != 0) continue;
+        fprintf(stderr, "%s: %s, %s\n", all[i].name, all[i].description, all[i].driver);
+        if (tested++ == 0) test_names(&all[i]);
+        test_device(all[i].name);
+    }
+    if (tested == 0) SKIP("no driver for Vulkan has a device (Debian: mesa-vulkan-drivers)");
+    return check_done("test_vulkan");
+}
+#else
+int main(void) {
+    moshi_device_info info;
+    moshi_error err = {0};
+    CHECK(moshi_device_find("vulkan:0", &info, &err) == MOSHI_EDEVICE &&
+              strstr(err.text, "this build has no Vulkan"),
+          "without Vulkan: %s", err.text);
+    SKIP("this build has no Vulkan");
+    return check_done("test_vulkan");
+}
+#endif
