@@ -32,6 +32,8 @@ missing_to_build() {
     have_library curl/curl.h curl || say "libcurl4-openssl-dev|downloads models"
     have_library kissfft/kiss_fftr.h kissfft-float || say "libkissfft-dev|spectra: moshi analyze"
     have_library png.h png || say "libpng-dev|pictures: moshi analyze --report"
+    have_library vulkan/vulkan.h vulkan || say "libvulkan-dev|graphics cards"
+    have glslangValidator || say "glslang-tools|compiles the shaders for graphics cards"
 }
 
 # What only the tests use. Without these, tests say SKIP.
@@ -40,16 +42,23 @@ missing_to_test() {
     have clang-format || say "clang-format|checks the format of the sources"
     have shellcheck || say "shellcheck|checks the shell scripts"
     have cppcheck || say "cppcheck|static analysis"
+    have vulkaninfo && vulkaninfo --summary 2>/dev/null | grep -q deviceName ||
+        say "mesa-vulkan-drivers|a graphics card played by the processor, for tests"
+    have vulkaninfo || say "vulkan-tools|tells which graphics cards there are"
+    have spirv-val || say "spirv-tools|checks the shaders"
+    have spirv-cross || say "spirv-cross|translates the shaders as Apple's machines do"
+    [ -f /usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json ] ||
+        say "vulkan-validationlayers|watches the use of Vulkan"
     have xmllint || say "libxml2-utils|checks the pages of moshi analyze"
 }
 
 other_systems() {
     cat <<'TXT'
-  Fedora   sudo dnf install gcc make pkgconf-pkg-config jansson-devel libsndfile-devel libcurl-devel kiss-fft-devel libpng-devel
-  Arch     sudo pacman -S gcc make pkgconf jansson libsndfile curl libpng
-  Alpine   sudo apk add build-base pkgconf jansson-dev libsndfile-dev curl-dev libpng-dev
-  macOS    xcode-select --install; brew install pkg-config jansson libsndfile curl libpng
-For the tests also: clang, clang-format, shellcheck, cppcheck, xmllint (left out, those checks are skipped).
+  Fedora   sudo dnf install gcc make pkgconf-pkg-config jansson-devel libsndfile-devel libcurl-devel kiss-fft-devel libpng-devel vulkan-headers vulkan-loader-devel glslang
+  Arch     sudo pacman -S gcc make pkgconf jansson libsndfile curl libpng vulkan-headers vulkan-icd-loader glslang
+  Alpine   sudo apk add build-base pkgconf jansson-dev libsndfile-dev curl-dev libpng-dev vulkan-headers vulkan-loader-dev glslang
+  macOS    xcode-select --install; brew install pkg-config jansson libsndfile curl libpng vulkan-headers vulkan-loader glslang molten-vk
+For the tests also: clang, clang-format, shellcheck, cppcheck, xmllint, spirv-tools, spirv-cross, the Vulkan validation layers (left out, those checks are skipped).
 TXT
 }
 

@@ -49,8 +49,10 @@ static void fill_set(const mo_program *p, int i) {
 /* ---- recording ------------------------------------------------------------------------------ */
 
 /* Everything before is seen by everything after: ops depend on each other almost always. */
-static void barrier(const vk_device *d, VkCommandBuffer c, VkPipelineStageFlags from,
-                    VkPipelineStageFlags to, VkAccessFlags reads) {
+static void barrier(const vk_device *d, VkCommandBuffer c, VkPipelineStageFlags to,
+                    VkAccessFlags reads) {
+    const VkPipelineStageFlags from =
+        VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
     const VkMemoryBarrier all = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
                                  .srcAccessMask =
                                      VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
@@ -60,14 +62,13 @@ static void barrier(const vk_device *d, VkCommandBuffer c, VkPipelineStageFlags 
 
 static bool record_dispatches(const mo_program *p, VkCommandBuffer c, int first, int last) {
     vk_device *d = p->device;
-    const VkPipelineStageFlags compute = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT;
     const VkAccessFlags shader = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT;
     const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
     int bound = -1;
     if (d->fns.BeginCommandBuffer(c, &begin) != VK_SUCCESS) return false;
     for (int i = first; i < last; i++) {
         const vk_dispatch *s = &p->dispatches[i];
-        barrier(d, c, compute | VK_PIPELINE_STAGE_TRANSFER_BIT, compute, shader);
+        barrier(d, c, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, shader);
         VkPipeline pipeline = mo_vk_pipeline(d, s->shader);
         if (!pipeline) return false;
         if (s->shader != bound) d->fns.CmdBindPipeline(c, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline);
@@ -78,7 +79,7 @@ static bool record_dispatches(const mo_program *p, VkCommandBuffer c, int first,
                                 s->push);
         d->fns.CmdDispatch(c, s->groups[0], s->groups[1], s->groups[2]);
     }
-    barrier(d, c, compute, VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
+    barrier(d, c, VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
             VK_ACCESS_HOST_READ_BIT | VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT);
     return d->fns.EndCommandBuffer(c) == VK_SUCCESS;
 }

@@ -3,7 +3,7 @@
 # OUT/shaders.h: arrays of words and a table of them by name.
 set -eu
 here=$(dirname "$0") out=$1
-table= includes=
+table='' includes=''
 mkdir -p "$out"
 while read -r name file macros; do
     # shellcheck disable=SC2086 # macros are words
