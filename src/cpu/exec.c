@@ -132,7 +132,7 @@ static void act_mul_run(const mo_plan *plan, const mo_exec *ex, int unit0, int u
 
 /* ---- linear --------------------------------------------------------------------------------- */
 
-enum { STRIP_BLOCK = 4, ROW_BLOCK = 48 };
+enum { STRIP_BLOCK = 8, ROW_BLOCK = 48 };
 
 /* Units are blocks of rows by blocks of strips. Few rows: one block, the weights pass once. Many
  * rows: neighbours share a block of strips if the weights are large, else a block of rows, so that

@@ -82,8 +82,8 @@ static inline float v_fold_max(vec x) {
     return _mm512_reduce_max_ps(x);
 }
 
-#define TILE_STRIPS_1 4
-#define TILE_STRIPS_2 4
+#define TILE_STRIPS_1 8
+#define TILE_STRIPS_2 8
 #define TILE_STRIPS_4 4
 #define TILE_STRIPS_6 4
 #define VALUE_STRIPS  8

@@ -9,7 +9,6 @@
  *   v_pick_gt0 (x > 0 ? a : b)
  * and the shapes of the register tiles, strips of 16 outputs per row count:
  *   TILE_STRIPS_1 TILE_STRIPS_2 TILE_STRIPS_4 TILE_STRIPS_6
- * and VALUE_STRIPS, a multiple of 4: 16 columns of values each that are summed up at once.
  * Compare kernels.c, which says the same in plain C. */
 
 #include "inline.h"
@@ -150,7 +149,7 @@ static void norm_any(mo_norm_kind kind, float eps, const float *weight, const fl
 
 /* ---- linear --------------------------------------------------------------------------------- */
 
-enum { TILE_ROWS = 6 };
+enum { TILE_ROWS = 6, TILE_STRIPS = 8, FEW_ROWS = 2, PREFETCH_COLS = 16 };
 
 /* Where the rows of one tile lie. */
 typedef struct tile_rows {
@@ -197,11 +196,38 @@ static NOINLINE void finish_row(const mo_linear_job *job, const float *sums, int
     }
 }
 
+/* `cols` columns of a tile from position w of the first strip on. With few rows memory is the limit:
+ * then weights are asked for in advance, `skip` further when those belong to the next S strips. */
+ALWAYS_INLINE void tile_columns(const void *weights, size_t w, size_t next, size_t cols,
+                                const float *in[TILE_ROWS], vec acc[TILE_ROWS][TILE_STRIPS],
+                                const int R, const int S, const mo_dtype dtype, size_t skip) {
+    const size_t size = dtype == MO_F32 ? 4 : 2;
+    const size_t ahead = (PREFETCH_COLS * MO_STRIP + skip) * size;
+    for (size_t i = 0; i < cols; i++, w += MO_STRIP) {
+        vec column[TILE_STRIPS];
+        UNROLL
+        for (int s = 0; s < S; s++) {
+            size_t at = w + (size_t)s * next;
+            column[s] = load_weights(weights, at, dtype);
+            if (R <= FEW_ROWS) __builtin_prefetch((const char *)weights + at * size + ahead);
+        }
+        UNROLL
+        for (int r = 0; r < R; r++) {
+            vec x = v_set1(in[r][i]);
+            UNROLL
+            for (int s = 0; s < S; s++) acc[r][s] = v_fma(column[s], x, acc[r][s]);
+        }
+    }
+    if (R > FEW_ROWS) return;
+    UNROLL
+    for (int r = 0; r < R; r++) in[r] += cols;
+}
+
 /* R rows by S strips of outputs kept in registers over the whole of k. R, S and dtype are constants
  * wherever this is expanded, so that the arrays become registers. */
 ALWAYS_INLINE void tile(const mo_linear_job *job, const tile_rows *t, int valid, int strip,
                         const int R, const int S, const mo_dtype dtype) {
-    vec acc[TILE_ROWS][4];
+    vec acc[TILE_ROWS][TILE_STRIPS];
     UNROLL
     for (int r = 0; r < R; r++) {
         UNROLL
@@ -209,34 +235,27 @@ ALWAYS_INLINE void tile(const mo_linear_job *job, const tile_rows *t, int valid,
     }
     const size_t next = job->k * MO_STRIP; /* from strip to strip */
     size_t w = (size_t)strip * next;
+    /* Columns before the one whose prefetch belongs to the next S strips. */
+    size_t near = job->k > PREFETCH_COLS ? job->k - PREFETCH_COLS : 0;
     const float *in[TILE_ROWS];
     UNROLL
     for (int r = 0; r < R; r++) in[r] = t->in[r];
     for (int segment = 0; segment < job->segments; segment++) {
-        const size_t run = job->run;
-        for (size_t i = 0; i < run; i++, w += MO_STRIP) {
-            /* One row of 2-byte weights waits for memory, and two columns are a cache line. */
-            if (R == 1 && dtype != MO_F32 && i % 2 == 0) {
-                UNROLL
-                for (int s = 0; s < S; s++)
-                    __builtin_prefetch((const char *)job->w + 2 * (w + (size_t)s * next) + AHEAD);
-            }
-            vec weights[4];
-            UNROLL
-            for (int s = 0; s < S; s++)
-                weights[s] = load_weights(job->w, w + (size_t)s * next, dtype);
-            UNROLL
-            for (int r = 0; r < R; r++) {
-                vec x = v_set1(in[r][i]);
-                UNROLL
-                for (int s = 0; s < S; s++) acc[r][s] = v_fma(weights[s], x, acc[r][s]);
-            }
+        size_t run = job->run;
+        if (R <= FEW_ROWS) {
+            size_t head = near < run ? near : run;
+            tile_columns(job->w, w, next, head, in, acc, R, S, dtype, 0);
+            near -= head;
+            w += head * MO_STRIP;
+            run -= head;
         }
+        tile_columns(job->w, w, next, run, in, acc, R, S, dtype, (size_t)(S - 1) * next);
+        w += run * MO_STRIP;
         UNROLL
-        for (int r = 0; r < R; r++) in[r] += job->run_step;
+        for (int r = 0; r < R; r++) in[r] += job->run_step - (R <= FEW_ROWS ? job->run : 0);
     }
     /* Through memory, so that what follows is one small loop for every shape of tile. */
-    _Alignas(64) float sums[TILE_ROWS * 4 * MO_STRIP];
+    _Alignas(64) float sums[TILE_ROWS * TILE_STRIPS * MO_STRIP];
     UNROLL
     for (int r = 0; r < R; r++) {
         UNROLL
@@ -252,6 +271,10 @@ ALWAYS_INLINE void tile_strips(const mo_linear_job *job, const tile_rows *t, int
                                int strip1, const int R, const int S, const mo_dtype dtype) {
     int strip = strip0;
     for (; strip + S <= strip1; strip += S) tile(job, t, valid, strip, R, S, dtype);
+    if (S > 4 && strip + 4 <= strip1) {
+        tile(job, t, valid, strip, R, 4, dtype);
+        strip += 4;
+    }
     if (S > 2 && strip + 2 <= strip1) {
         tile(job, t, valid, strip, R, 2, dtype);
         strip += 2;
@@ -307,8 +330,6 @@ static void linear_any(const mo_linear_job *job, int row0, int row1, int strip0,
 
 /* ---- attention ------------------------------------------------------------------------------ */
 
-enum { KEYS = 4 }; /* scores under way at once */
-
 /* 16 numbers of a row from column c on, the first n of them, without the factor of an I8 row. */
 ALWAYS_INLINE vec kv_load(const char *row, size_t c, const mo_dtype dtype) {
     if (dtype == MO_I8) return v_load_i8((const int8_t *)row + MO_KV_SCALE_BYTES + c);
@@ -332,34 +353,13 @@ ALWAYS_INLINE float kv_factor(const char *row) {
     return d;
 }
 
-/* Fetch `n` bytes that are wanted AHEAD bytes later. */
-ALWAYS_INLINE void kv_fetch(const char *row, size_t n) {
-    for (size_t i = 0; i < n; i += 64) __builtin_prefetch(row + AHEAD + i);
-}
-
-/* Scores of N keys that lie one after the other: their sums are independent of each other, so that
- * one need not wait for the next. */
-ALWAYS_INLINE void kv_dots(const mo_attend_job *job, const char *k, float *scores, const int N,
-                           const mo_dtype dtype) {
-    const size_t n = (size_t)job->head_dim, bytes = job->row_bytes;
-    vec partial[KEYS];
-    UNROLL
-    for (int j = 0; j < N; j++) partial[j] = v_zero();
+ALWAYS_INLINE float kv_dot(const float *q, const char *k, size_t n, const mo_dtype dtype) {
+    vec partial = v_zero();
     size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        vec q = v_load(job->q + i);
-        UNROLL
-        for (int j = 0; j < N; j++)
-            partial[j] = v_fma(q, kv_load(k + (size_t)j * bytes, i, dtype), partial[j]);
-    }
-    for (int j = 0; i < n && j < N; j++)
-        partial[j] = v_fma(v_load_n(job->q + i, n - i),
-                           kv_load_n(k + (size_t)j * bytes, i, n - i, dtype), partial[j]);
-    UNROLL
-    for (int j = 0; j < N; j++) {
-        float sum = v_fold(partial[j]);
-        scores[j] = (dtype == MO_I8 ? sum * kv_factor(k + (size_t)j * bytes) : sum) * job->scale;
-    }
+    for (; i + 16 <= n; i += 16) partial = v_fma(v_load(q + i), kv_load(k, i, dtype), partial);
+    if (i < n) partial = v_fma(v_load_n(q + i, n - i), kv_load_n(k, i, n - i, dtype), partial);
+    float sum = v_fold(partial);
+    return dtype == MO_I8 ? sum * kv_factor(k) : sum;
 }
 
 /* Ring entries of the job, in order of position, are at most two contiguous stretches. */
@@ -400,14 +400,13 @@ static float softmax_terms(float *scores, int n) {
 /* 16 * S columns of the weighted sum of values, positions in ascending order. */
 ALWAYS_INLINE void weigh_values(const mo_attend_job *job, const stretch parts[2], size_t col,
                                 size_t lanes, float total, const int S, const mo_dtype dtype) {
-    vec acc[VALUE_STRIPS];
+    vec acc[4];
     UNROLL
     for (int s = 0; s < S; s++) acc[s] = v_zero();
     for (int part = 0; part < 2; part++) {
         const char *v = (const char *)job->v + parts[part].entry * job->row_bytes;
         const float *e = job->scores + parts[part].first;
         for (int i = 0; i < parts[part].n; i++, v += job->row_bytes) {
-            if (S == VALUE_STRIPS) kv_fetch(v, job->row_bytes);
             vec x = v_set1(dtype == MO_I8 ? e[i] * kv_factor(v) : e[i]);
             UNROLL
             for (int s = 0; s < S; s++) {
@@ -429,17 +428,11 @@ ALWAYS_INLINE void attend_dtype(const mo_attend_job *job, const mo_dtype dtype) 
     for (int part = 0; part < 2; part++) {
         const char *k = (const char *)job->k + parts[part].entry * job->row_bytes;
         float *scores = job->scores + parts[part].first;
-        int i = 0, n = parts[part].n;
-        for (; i + KEYS <= n; i += KEYS, k += KEYS * job->row_bytes) {
-            kv_fetch(k, KEYS * job->row_bytes);
-            kv_dots(job, k, scores + i, KEYS, dtype);
-        }
-        for (; i < n; i++, k += job->row_bytes) kv_dots(job, k, scores + i, 1, dtype);
+        for (int i = 0; i < parts[part].n; i++, k += job->row_bytes)
+            scores[i] = kv_dot(job->q, k, hd, dtype) * job->scale;
     }
     float total = softmax_terms(job->scores, job->n);
     size_t col = 0;
-    for (; col + 16 * VALUE_STRIPS <= hd; col += 16 * VALUE_STRIPS)
-        weigh_values(job, parts, col, 16, total, VALUE_STRIPS, dtype);
     for (; col + 64 <= hd; col += 64) weigh_values(job, parts, col, 16, total, 4, dtype);
     for (; col + 16 <= hd; col += 16) weigh_values(job, parts, col, 16, total, 1, dtype);
     if (col < hd) weigh_values(job, parts, col, hd - col, total, 1, dtype);
