@@ -87,6 +87,7 @@ static inline float v_fold_max(vec x) {
 #define TILE_STRIPS_4 4
 #define TILE_STRIPS_6 4
 #define VALUE_STRIPS  8
+#define TILE_STRIPS_8 3
 #include "kernels_body.h"
 
 static const mo_kernels kernels = {"avx512", linear_any,  norm_any,

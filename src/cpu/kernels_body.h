@@ -8,7 +8,9 @@
  *   v_pow2 (2^n from x + MO_EXP_ROUND) v_abs v_keep_ge (x >= bound ? v : 0)
  *   v_pick_gt0 (x > 0 ? a : b)
  * and the shapes of the register tiles, strips of 16 outputs per row count:
- *   TILE_STRIPS_1 TILE_STRIPS_2 TILE_STRIPS_4 TILE_STRIPS_6
+ *   TILE_STRIPS_1 TILE_STRIPS_2 TILE_STRIPS_4 TILE_STRIPS_6, and TILE_STRIPS_8 where there are
+ *   registers for it,
+ * and VALUE_STRIPS, a multiple of 4: 16 columns of values each that are summed up at once.
  * Compare kernels.c, which says the same in plain C. */
 
 #include "inline.h"
@@ -149,7 +151,23 @@ static void norm_any(mo_norm_kind kind, float eps, const float *weight, const fl
 
 /* ---- linear --------------------------------------------------------------------------------- */
 
-enum { TILE_ROWS = 6, TILE_STRIPS = 8, FEW_ROWS = 2, PREFETCH_COLS = 16 };
+enum { TILE_STRIPS = 8, MANY_TILE_ROWS = 6 };
+
+/* Does a tile of so many rows get its weights from memory, not from a cache? */
+ALWAYS_INLINE bool from_memory(const int R) {
+    return R <= 2 || R == 8;
+}
+
+/* How far in advance those are asked for. */
+ALWAYS_INLINE size_t prefetch_cols(const int R, const mo_dtype dtype) {
+    return R == 1 && dtype != MO_F32 ? AHEAD / (2 * MO_STRIP) : 16;
+}
+
+#ifdef TILE_STRIPS_8
+enum { TILE_ROWS = 8 };
+#else
+enum { TILE_ROWS = MANY_TILE_ROWS };
+#endif
 
 /* Where the rows of one tile lie. */
 typedef struct tile_rows {
@@ -168,7 +186,7 @@ static void tile_locate(const mo_linear_job *job, int first, int n, tile_rows *t
         size_t s = (size_t)job->active[slot], i = (size_t)row;
         t->in[r] = job->in.data + s * job->in.slot + i * job->in.row;
         t->out[r] = job->out.data + s * job->out.slot + i * job->out.row;
-        if (job->add.data) t->add[r] = job->add.data + s * job->add.slot + i * job->add.row;
+        t->add[r] = job->add.data ? job->add.data + s * job->add.slot + i * job->add.row : NULL;
         if (++row == job->rows) {
             row = 0;
             slot++;
@@ -196,20 +214,36 @@ static NOINLINE void finish_row(const mo_linear_job *job, const float *sums, int
     }
 }
 
-/* `cols` columns of a tile from position w of the first strip on. With few rows memory is the limit:
- * then weights are asked for in advance, `skip` further when those belong to the next S strips. */
+/* The same when every strip has its 16 outputs, straight from registers. */
+ALWAYS_INLINE void finish_full(const mo_linear_job *job, const vec acc[TILE_STRIPS], int strip,
+                               const int S, const float *add, float *out) {
+    const size_t first = (size_t)strip * MO_STRIP;
+    UNROLL
+    for (int s = 0; s < S; s++) {
+        const size_t at = first + (size_t)s * MO_STRIP;
+        vec y = acc[s];
+        if (job->bias) y = v_add(y, v_load(job->bias + at));
+        if (job->scale) y = v_mul(v_load(job->scale + at), y);
+        if (add) y = v_add(v_load(add + at), y);
+        v_store(out + at, y);
+    }
+}
+
+/* `cols` columns of a tile from position w of the first strip on. With few rows memory is the
+ * limit: then weights are asked for in advance, `skip` further when those belong to the next S
+ * strips. */
 ALWAYS_INLINE void tile_columns(const void *weights, size_t w, size_t next, size_t cols,
                                 const float *in[TILE_ROWS], vec acc[TILE_ROWS][TILE_STRIPS],
                                 const int R, const int S, const mo_dtype dtype, size_t skip) {
     const size_t size = dtype == MO_F32 ? 4 : 2;
-    const size_t ahead = (PREFETCH_COLS * MO_STRIP + skip) * size;
+    const size_t ahead = (prefetch_cols(R, dtype) * MO_STRIP + skip) * size;
     for (size_t i = 0; i < cols; i++, w += MO_STRIP) {
         vec column[TILE_STRIPS];
         UNROLL
         for (int s = 0; s < S; s++) {
             size_t at = w + (size_t)s * next;
             column[s] = load_weights(weights, at, dtype);
-            if (R <= FEW_ROWS) __builtin_prefetch((const char *)weights + at * size + ahead);
+            if (from_memory(R)) __builtin_prefetch((const char *)weights + at * size + ahead);
         }
         UNROLL
         for (int r = 0; r < R; r++) {
@@ -218,7 +252,7 @@ ALWAYS_INLINE void tile_columns(const void *weights, size_t w, size_t next, size
             for (int s = 0; s < S; s++) acc[r][s] = v_fma(column[s], x, acc[r][s]);
         }
     }
-    if (R > FEW_ROWS) return;
+    if (!from_memory(R)) return;
     UNROLL
     for (int r = 0; r < R; r++) in[r] += cols;
 }
@@ -236,13 +270,14 @@ ALWAYS_INLINE void tile(const mo_linear_job *job, const tile_rows *t, int valid,
     const size_t next = job->k * MO_STRIP; /* from strip to strip */
     size_t w = (size_t)strip * next;
     /* Columns before the one whose prefetch belongs to the next S strips. */
-    size_t near = job->k > PREFETCH_COLS ? job->k - PREFETCH_COLS : 0;
+    const size_t far = prefetch_cols(R, dtype);
+    size_t near = job->k > far ? job->k - far : 0;
     const float *in[TILE_ROWS];
     UNROLL
     for (int r = 0; r < R; r++) in[r] = t->in[r];
     for (int segment = 0; segment < job->segments; segment++) {
         size_t run = job->run;
-        if (R <= FEW_ROWS) {
+        if (from_memory(R)) {
             size_t head = near < run ? near : run;
             tile_columns(job->w, w, next, head, in, acc, R, S, dtype, 0);
             near -= head;
@@ -252,7 +287,13 @@ ALWAYS_INLINE void tile(const mo_linear_job *job, const tile_rows *t, int valid,
         tile_columns(job->w, w, next, run, in, acc, R, S, dtype, (size_t)(S - 1) * next);
         w += run * MO_STRIP;
         UNROLL
-        for (int r = 0; r < R; r++) in[r] += job->run_step - (R <= FEW_ROWS ? job->run : 0);
+        for (int r = 0; r < R; r++) in[r] += job->run_step - (from_memory(R) ? job->run : 0);
+    }
+    if ((strip + S) * MO_STRIP <= job->n) {
+        UNROLL
+        for (int r = 0; r < R; r++)
+            if (r < valid) finish_full(job, acc[r], strip, S, t->add[r], t->out[r]);
+        return;
     }
     /* Through memory, so that what follows is one small loop for every shape of tile. */
     _Alignas(64) float sums[TILE_ROWS * TILE_STRIPS * MO_STRIP];
@@ -262,8 +303,7 @@ ALWAYS_INLINE void tile(const mo_linear_job *job, const tile_rows *t, int valid,
         for (int s = 0; s < S; s++) v_store(sums + (r * S + s) * MO_STRIP, acc[r][s]);
     }
     for (int r = 0; r < valid; r++)
-        finish_row(job, sums + r * S * MO_STRIP, strip, S, job->add.data ? t->add[r] : NULL,
-                   t->out[r]);
+        finish_row(job, sums + r * S * MO_STRIP, strip, S, t->add[r], t->out[r]);
 }
 
 /* Fill strips strip0 .. strip1-1 with tiles of S strips, then of fewer. */
@@ -310,14 +350,26 @@ static NOINLINE void tile_4(const mo_linear_job *job, const tile_rows *t, int n,
 static NOINLINE void tile_6(const mo_linear_job *job, const tile_rows *t, int n, int s0, int s1) {
     tile_dtype(job, t, n, s0, s1, 6, TILE_STRIPS_6);
 }
+#ifdef TILE_STRIPS_8
+static NOINLINE void tile_8(const mo_linear_job *job, const tile_rows *t, int n, int s0, int s1) {
+    tile_dtype(job, t, n, s0, s1, 8, TILE_STRIPS_8);
+}
+#endif
 
 static void linear_any(const mo_linear_job *job, int row0, int row1, int strip0, int strip1) {
     tile_rows t;
+    /* Up to two large tiles, so that weights are read twice at most; then six rows are faster. */
+    const int most = row1 - row0 <= 2 * TILE_ROWS ? TILE_ROWS : MANY_TILE_ROWS;
     for (int row = row0, n; row < row1; row += n) {
-        int left = row1 - row, tiles = (left + TILE_ROWS - 1) / TILE_ROWS;
+        int left = row1 - row, tiles = (left + most - 1) / most;
         n = (left + tiles - 1) / tiles; /* 8 rows: 4 + 4, not 6 + 2 */
         tile_locate(job, row, n, &t);
-        if (n > 4)
+#ifdef TILE_STRIPS_8
+        if (n > 6)
+            tile_8(job, &t, n, strip0, strip1);
+        else
+#endif
+            if (n > 4)
             tile_6(job, &t, n, strip0, strip1);
         else if (n > 2)
             tile_4(job, &t, n, strip0, strip1);
@@ -329,6 +381,8 @@ static void linear_any(const mo_linear_job *job, int row0, int row1, int strip0,
 }
 
 /* ---- attention ------------------------------------------------------------------------------ */
+
+enum { KEYS = 4 }; /* scores under way at once */
 
 /* 16 numbers of a row from column c on, the first n of them, without the factor of an I8 row. */
 ALWAYS_INLINE vec kv_load(const char *row, size_t c, const mo_dtype dtype) {
@@ -353,13 +407,34 @@ ALWAYS_INLINE float kv_factor(const char *row) {
     return d;
 }
 
-ALWAYS_INLINE float kv_dot(const float *q, const char *k, size_t n, const mo_dtype dtype) {
-    vec partial = v_zero();
+/* Fetch `n` bytes that are wanted AHEAD bytes later. */
+ALWAYS_INLINE void kv_fetch(const char *row, size_t n) {
+    for (size_t i = 0; i < n; i += 64) __builtin_prefetch(row + AHEAD + i);
+}
+
+/* Scores of N keys that lie one after the other: their sums are independent of each other, so that
+ * one need not wait for the next. */
+ALWAYS_INLINE void kv_dots(const mo_attend_job *job, const char *k, float *scores, const int N,
+                           const mo_dtype dtype) {
+    const size_t n = (size_t)job->head_dim, bytes = job->row_bytes;
+    vec partial[KEYS];
+    UNROLL
+    for (int j = 0; j < N; j++) partial[j] = v_zero();
     size_t i = 0;
-    for (; i + 16 <= n; i += 16) partial = v_fma(v_load(q + i), kv_load(k, i, dtype), partial);
-    if (i < n) partial = v_fma(v_load_n(q + i, n - i), kv_load_n(k, i, n - i, dtype), partial);
-    float sum = v_fold(partial);
-    return dtype == MO_I8 ? sum * kv_factor(k) : sum;
+    for (; i + 16 <= n; i += 16) {
+        vec q = v_load(job->q + i);
+        UNROLL
+        for (int j = 0; j < N; j++)
+            partial[j] = v_fma(q, kv_load(k + (size_t)j * bytes, i, dtype), partial[j]);
+    }
+    for (int j = 0; i < n && j < N; j++)
+        partial[j] = v_fma(v_load_n(job->q + i, n - i),
+                           kv_load_n(k + (size_t)j * bytes, i, n - i, dtype), partial[j]);
+    UNROLL
+    for (int j = 0; j < N; j++) {
+        float sum = v_fold(partial[j]);
+        scores[j] = (dtype == MO_I8 ? sum * kv_factor(k + (size_t)j * bytes) : sum) * job->scale;
+    }
 }
 
 /* Ring entries of the job, in order of position, are at most two contiguous stretches. */
@@ -400,13 +475,14 @@ static float softmax_terms(float *scores, int n) {
 /* 16 * S columns of the weighted sum of values, positions in ascending order. */
 ALWAYS_INLINE void weigh_values(const mo_attend_job *job, const stretch parts[2], size_t col,
                                 size_t lanes, float total, const int S, const mo_dtype dtype) {
-    vec acc[4];
+    vec acc[VALUE_STRIPS];
     UNROLL
     for (int s = 0; s < S; s++) acc[s] = v_zero();
     for (int part = 0; part < 2; part++) {
         const char *v = (const char *)job->v + parts[part].entry * job->row_bytes;
         const float *e = job->scores + parts[part].first;
         for (int i = 0; i < parts[part].n; i++, v += job->row_bytes) {
+            if (S == VALUE_STRIPS) kv_fetch(v, job->row_bytes);
             vec x = v_set1(dtype == MO_I8 ? e[i] * kv_factor(v) : e[i]);
             UNROLL
             for (int s = 0; s < S; s++) {
@@ -428,11 +504,17 @@ ALWAYS_INLINE void attend_dtype(const mo_attend_job *job, const mo_dtype dtype) 
     for (int part = 0; part < 2; part++) {
         const char *k = (const char *)job->k + parts[part].entry * job->row_bytes;
         float *scores = job->scores + parts[part].first;
-        for (int i = 0; i < parts[part].n; i++, k += job->row_bytes)
-            scores[i] = kv_dot(job->q, k, hd, dtype) * job->scale;
+        int i = 0, n = parts[part].n;
+        for (; i + KEYS <= n; i += KEYS, k += KEYS * job->row_bytes) {
+            kv_fetch(k, KEYS * job->row_bytes);
+            kv_dots(job, k, scores + i, KEYS, dtype);
+        }
+        for (; i < n; i++, k += job->row_bytes) kv_dots(job, k, scores + i, 1, dtype);
     }
     float total = softmax_terms(job->scores, job->n);
     size_t col = 0;
+    for (; col + 16 * VALUE_STRIPS <= hd; col += 16 * VALUE_STRIPS)
+        weigh_values(job, parts, col, 16, total, VALUE_STRIPS, dtype);
     for (; col + 64 <= hd; col += 64) weigh_values(job, parts, col, 16, total, 4, dtype);
     for (; col + 16 <= hd; col += 16) weigh_values(job, parts, col, 16, total, 1, dtype);
     if (col < hd) weigh_values(job, parts, col, hd - col, total, 1, dtype);
