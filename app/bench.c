@@ -8,7 +8,8 @@
 #include <string.h>
 
 enum { WARM_UP = 2, LEAST_FRAMES = 3 };
-static const double LIMITS_S = 0.5;
+/* Of the time for frames: before and after them. */
+static const double LIMITS_PART = 0.1, LIMITS_MOST_S = 0.5;
 
 const char *bench_stage_name(int stage) {
     static const char *const names[] = {"encode", "temporal", "depth", "decode", "other", "frame"};
@@ -112,9 +113,10 @@ static int timed_step(stage_set *s, double *frame) {
     return rc;
 }
 
-static void take_limits(moshi_device_speed *best, const char *device, int threads) {
+static void take_limits(const bench *b, moshi_device_speed *best, const char *device) {
     moshi_device_speed now;
-    if (app_interrupted() || moshi_device_measure(&now, device, threads, LIMITS_S, NULL) < 0)
+    double seconds = fmin(fmax(LIMITS_PART * b->seconds, 0.05), LIMITS_MOST_S);
+    if (app_interrupted() || moshi_device_measure(&now, device, b->info.threads, seconds, NULL) < 0)
         return;
     best->read_bytes_s = fmax(best->read_bytes_s, now.read_bytes_s);
     best->flops = fmax(best->flops, now.flops);
@@ -136,13 +138,13 @@ int bench_run(const bench *b, const char *device, bench_times *out, app_error *e
     for (int i = 0; rc >= 0 && i < WARM_UP + b->info.max_delay && !app_interrupted(); i++)
         rc = step(&s, frame);
     out->peak_bytes = system_peak_memory();
-    if (rc >= 0) take_limits(&out->limits, device, b->info.threads);
+    if (rc >= 0) take_limits(b, &out->limits, device);
     double until = app_now_s() + b->seconds;
     while (rc >= 0 && !enough(b, out->n, until)) {
         rc = timed_step(&s, frame);
         if (rc >= 0 && !keep(out, frame)) rc = MOSHI_ENOMEM;
     }
-    if (rc >= 0) take_limits(&out->limits, device, b->info.threads);
+    if (rc >= 0) take_limits(b, &out->limits, device);
     close_sessions(&s);
     return rc < 0 ? app_fail_library(err, rc, "") : EXIT_OK;
 }

@@ -193,9 +193,13 @@ static int read_settings(run_state *r, app_error *err) {
                         "--sessions and --context need a language model: this is a codec");
     if (rc == EXIT_OK && !r->codec_only && option_given(a, "codebooks"))
         return app_fail(err, EXIT_USAGE, "--codebooks needs a codec: a language model has its own");
-    if (rc == EXIT_OK && option_given(a, "compare"))
-        rc = bench_load(&r->earlier, option_text(a, "compare"), err);
-    return rc;
+    if (rc != EXIT_OK) return rc;
+    json_object_set_new(r->root, "model", json_text(r->preset ? r->preset : r->choice.name));
+    json_object_set_new(r->root, "preset", json_boolean(r->preset != NULL));
+    json_object_set_new(r->root, "type", json_text(r->preset ? r->type : r->numbers));
+    const char *path = option_text(a, "compare");
+    if (path) rc = bench_load(&r->earlier, path, err);
+    return rc == EXIT_OK && path ? bench_comparable(r->earlier, r->root, path, err) : rc;
 }
 
 /* ---- measuring ------------------------------------------------------------------------------ */
@@ -213,9 +217,6 @@ static void add_facts(run_state *r) {
     json_object_set_new(r->root, "device", json_text(r->device.name));
     json_object_set_new(r->root, "kernels", json_text(r->b.info.kernels));
     json_object_set_new(r->root, "threads", json_integer(r->b.info.threads));
-    json_object_set_new(r->root, "model", json_text(r->preset ? r->preset : r->choice.name));
-    json_object_set_new(r->root, "preset", json_boolean(r->preset != NULL));
-    json_object_set_new(r->root, "type", json_text(r->preset ? r->type : r->numbers));
     json_object_set_new(r->root, "parameters", json_integer((json_int_t)r->parameters));
     json_object_set_new(r->root, "weight_bytes", json_integer((json_int_t)r->weight_bytes));
     json_object_set_new(r->root, "state_bytes", json_integer((json_int_t)r->state_bytes));
@@ -260,8 +261,6 @@ static int print(run_state *r, app_error *err) {
     if (!app_interrupted()) json_object_set_new(r->root, "forecast", forecast_all(&basis));
     bench_verdict(r->root, verdict, sizeof verdict);
     json_object_set_new(r->root, "verdict", json_text(verdict));
-    int rc = r->earlier ? bench_comparable(r->earlier, r->root, path, err) : EXIT_OK;
-    if (rc != EXIT_OK) return rc;
     if (option_given(r->args, "json")) return json_print(json_incref(r->root), err);
     bench_print(r->root);
     if (r->earlier) bench_print_beside(r->earlier, r->root, path);

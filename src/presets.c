@@ -21,7 +21,7 @@
  * hibiki-2b: the config.json of kyutai/hibiki-2b-pytorch-bf16, without its condition.
  * hibiki-1b: rust/s2st-1b.toml of Kyutai's repository, without its condition.
  * tts-1.6b: the config.json of kyutai/tts-1.6b-en_fr, without what this version does not compute:
- *   cross-attention, conditions and the second text stream, 270 of 1837 million parameters. */
+ *   cross-attention, conditions and the second text stream, 282 of 1837 million parameters. */
 static const mo_preset presets[] = {
     {"moshi-7b",
      "{\"model_type\": \"moshi\", \"dim\": 4096, \"num_layers\": 32, \"num_heads\": 32,\n"

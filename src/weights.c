@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,20 @@ static int loader_nomem(mo_loader *ld) {
     return ld->failed;
 }
 
+/* These bytes have become weights: their pages of a mapped file would count as memory in use as
+ * long as it is open. They can be read again all the same. */
+static void done_with(const mo_loader *ld, const void *data, uint64_t bytes) {
+    const mo_file *f = &ld->ck->file;
+    const uint8_t *p = data;
+    if (f->map && p >= f->data && p < f->data + f->size) mo_file_advise(f, data, bytes, false);
+}
+
+static uint64_t matrix_bytes(const mo_matrix *m) {
+    uint64_t numbers = (uint64_t)m->rows * (uint64_t)m->cols;
+    return m->dtype == MO_U32 ? numbers * (uint64_t)m->bits / 8
+                              : (uint64_t)m->rows * mo_dtype_row_bytes(m->dtype, (uint64_t)m->cols);
+}
+
 static const mo_weight *pool_add(mo_loader *ld, const mo_matrix *src, mo_layout layout) {
     mo_weights *ws = ld->pool;
     if (ld->failed) return NULL;
@@ -57,6 +72,7 @@ static const mo_weight *pool_add(mo_loader *ld, const mo_matrix *src, mo_layout 
         loader_nomem(ld);
         return NULL;
     }
+    done_with(ld, src->data, matrix_bytes(src));
     ws->items[ws->n++] = w;
     ws->bytes += ws->be->ops->weight_bytes(src, layout);
     return w;
@@ -104,38 +120,67 @@ static const char *special_kind(const mo_tensor_view *t) {
     return "contains infinite numbers";
 }
 
-/* Blocks are judged by the numbers they stand for, which their scales tell most about. */
+/* Blocks are judged by the numbers they stand for, which their scales tell most about. Looks for
+ * numbers other than zero until one is found: *any may be set already. */
 static void scan_blocks(const mo_tensor_view *t, uint32_t *any, bool *special) {
     enum { CHUNK = 1024 }; /* whole blocks of every format */
     float x[CHUNK];
-    uint32_t bits = 0;
     bool bad;
     const uint8_t *p = t->data;
     *special = !mo_quant_finite(t->dtype, p, (size_t)t->count);
-    for (uint64_t i = 0; i < t->count && !bits; i += CHUNK) {
+    for (uint64_t i = 0; i < t->count && !*any; i += CHUNK) {
         uint64_t n = t->count - i < CHUNK ? t->count - i : CHUNK;
         mo_quant_of(t->dtype)->dequantise(p, x, (size_t)n);
-        scan32((const uint8_t *)x, n, &bits, &bad);
+        scan32((const uint8_t *)x, n, any, &bad);
         p += mo_dtype_row_bytes(t->dtype, n);
     }
-    *any = bits;
 }
 
-const char *mo_tensor_problem(const mo_tensor_view *t) {
-    uint32_t any = 1;
+/* One tensor looked at by several threads. */
+typedef struct scan {
+    const mo_tensor_view *t;
+    atomic_bool any, special;
+} scan;
+
+enum { SCAN_NUMBERS = 1 << 20 }; /* of a chunk: whole blocks of every format */
+
+static void scan_chunk(void *ctx, int chunk, int thread) {
+    scan *s = ctx;
+    const mo_tensor_view *t = s->t;
+    mo_tensor_view part = {.dtype = t->dtype};
+    uint64_t first = (uint64_t)chunk * SCAN_NUMBERS;
+    uint32_t any = atomic_load(&s->any);
     bool special = false;
-    if (mo_dtype_block(t->dtype) > 1) {
-        scan_blocks(t, &any, &special);
-        if (special) return "contains numbers that are not finite";
-    }
-    if (t->dtype == MO_F32)
-        scan32(t->data, t->count, &any, &special);
+    (void)thread;
+    part.count = t->count - first < SCAN_NUMBERS ? t->count - first : SCAN_NUMBERS;
+    part.data =
+        (const uint8_t *)t->data +
+        first / mo_dtype_block(t->dtype) * mo_dtype_row_bytes(t->dtype, mo_dtype_block(t->dtype));
+    if (mo_dtype_block(t->dtype) > 1)
+        scan_blocks(&part, &any, &special);
+    else if (t->dtype == MO_F32)
+        scan32(part.data, part.count, &any, &special);
     else if (t->dtype == MO_BF16)
-        scan16(t->data, t->count, 0x7f80, &any, &special);
+        scan16(part.data, part.count, 0x7f80, &any, &special);
     else if (t->dtype == MO_F16)
-        scan16(t->data, t->count, 0x7c00, &any, &special);
-    if (special) return special_kind(t);
-    return any == 0 && is_matrix(t) ? "is all zeros" : NULL;
+        scan16(part.data, part.count, 0x7c00, &any, &special);
+    else
+        any = 1; /* whole numbers: nothing to judge */
+    if (any) atomic_store(&s->any, true);
+    if (special) atomic_store(&s->special, true);
+}
+
+const char *mo_tensor_problem(const mo_tensor_view *t, mo_pool *pool) {
+    scan s = {.t = t};
+    uint64_t chunks = (t->count + SCAN_NUMBERS - 1) / SCAN_NUMBERS;
+    if (pool && chunks > 1 && chunks <= MO_POOL_MAX_CHUNKS)
+        mo_pool_run(pool, scan_chunk, &s, (int)chunks);
+    else
+        for (uint64_t i = 0; i < chunks; i++) scan_chunk(&s, (int)i, 0);
+    if (s.special)
+        return mo_dtype_block(t->dtype) > 1 ? "contains numbers that are not finite"
+                                            : special_kind(t);
+    return !s.any && is_matrix(t) ? "is all zeros" : NULL;
 }
 
 void mo_shape_text(const int64_t *shape, int ndim, char *out, size_t cap) {
@@ -156,6 +201,9 @@ int mo_loader_begin(mo_loader *ld, mo_weights *pool, const mo_checkpoint *ck, mo
     ld->trusted = ld->dry || ck->made;
     ld->names = (mo_names){.scheme = MO_NAMES_PYTORCH};
     ld->used = mo_calloc(ck->n_tensors + 1, 1);
+    /* without them one thread does it all */
+    int threads = pool->be->ops->threads(pool->be);
+    ld->workers = ld->trusted || threads < 2 ? NULL : mo_pool_open(threads);
     return ld->used ? 0 : loader_nomem(ld);
 }
 
@@ -189,6 +237,8 @@ int mo_loader_finish(mo_loader *ld) {
         if (!ld->used[i]) refuse_surplus(ld, i, surplus);
     free(ld->used);
     ld->used = NULL;
+    mo_pool_close(ld->workers);
+    ld->workers = NULL;
     return ld->failed;
 }
 
@@ -297,7 +347,7 @@ static const mo_tensor_view *take(mo_loader *ld, const char *name, int ndim, con
     }
     /* another part of it: already judged and counted */
     if (ld->used[t - ld->ck->tensors]) return t;
-    const char *problem = ld->trusted ? NULL : mo_tensor_problem(t);
+    const char *problem = ld->trusted ? NULL : mo_tensor_problem(t, ld->workers);
     if (problem && !fail_problem(ld, name, problem)) return NULL;
     count_tensor(ld, t, t->count);
     leave_crumb(ld, t->name);
@@ -359,7 +409,8 @@ static bool read_rows(mo_loader *ld, const mo_tensor_view *t, const mo_lora_targ
     mo_packed p;
     int rc = mo_packed_open(&p, ld->ck, t, m->rows, m->cols, ld->err);
     if (rc == 0) {
-        const char *problem = ld->trusted ? NULL : mo_packed_problem(&p, m->first, m->n);
+        const char *problem =
+            ld->trusted ? NULL : mo_packed_problem(&p, m->first, m->n, ld->workers);
         if (problem) return fail_problem(ld, t->name, problem);
         if (v) mo_packed_read(&p, m->first, m->n, v);
         count_packed(ld, &p);
@@ -411,13 +462,14 @@ static const mo_weight *load_changed(mo_loader *ld, const mo_tensor_view *t, mo_
     const mo_weight *w = NULL;
     if (read_rows(ld, t, m, v)) w = upload_rows(ld, t, layout, m, v);
     free(v);
+    done_with(ld, t->data, t->bytes);
     return w;
 }
 
 /* A packed matrix as it is. */
 static const mo_weight *load_packed(mo_loader *ld, const mo_packed *p, mo_layout layout,
                                     const mo_lora_target *m) {
-    const char *problem = ld->trusted ? NULL : mo_packed_problem(p, m->first, m->n);
+    const char *problem = ld->trusted ? NULL : mo_packed_problem(p, m->first, m->n, ld->workers);
     if (problem) {
         fail_problem(ld, p->t->name, problem);
         return NULL;
@@ -516,6 +568,7 @@ static const mo_weight *load_tiled(mo_loader *ld, const mo_tensor_view *t, int64
         mo_tensor_read(t, 0, (uint64_t)n, v + (size_t)i * (size_t)n);
     const mo_weight *w = mo_load_const(ld, MO_LAYOUT_ROWS, 1, n * times, v);
     free(v);
+    done_with(ld, t->data, t->bytes);
     return w;
 }
 
@@ -547,6 +600,7 @@ const mo_weight *mo_load_conv(mo_loader *ld, int out, int in, int k, const char 
     }
     free(src);
     free(v);
+    done_with(ld, t->data, t->bytes);
     return w;
 }
 
@@ -576,6 +630,7 @@ const mo_weight *mo_load_convt(mo_loader *ld, int in, int out, int k, int stride
     }
     free(src);
     free(v);
+    done_with(ld, t->data, t->bytes);
     return w;
 }
 
@@ -587,6 +642,7 @@ const mo_weight *mo_load_depthwise(mo_loader *ld, int channels, int k, const cha
     if (v) mo_tensor_read(t, 0, t->count, v);
     const mo_weight *w = mo_load_const(ld, MO_LAYOUT_ROWS, channels, k, v);
     free(v);
+    done_with(ld, t->data, t->bytes);
     return w;
 }
 
@@ -635,6 +691,7 @@ const mo_weight *mo_load_codebook(mo_loader *ld, int bins, int dim, const mo_wei
         *half_norms = mo_load_const(ld, MO_LAYOUT_ROWS, 1, bins, halves);
     }
     free(entries);
+    done_with(ld, sum->data, sum->bytes);
     free(halves);
     return w;
 }

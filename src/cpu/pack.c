@@ -1,6 +1,6 @@
 #include "pack.h"
 
-#include "quant.h"
+#include "quant_blocks.h"
 
 #include <limits.h>
 #include <string.h>
@@ -213,6 +213,84 @@ static void put_numbers(mo_qform form, uint8_t *p, int r, const uint8_t q[MO_BLO
     memcpy(p + 320, flat + 4, 4);
 }
 
+/* Four numbers or eight halves at a time. */
+static uint32_t load_word(const void *p) {
+    uint32_t word;
+    memcpy(&word, p, sizeof word);
+    return word;
+}
+
+static void put_word(uint8_t *p, uint32_t word) {
+    memcpy(p, &word, sizeof word);
+}
+
+/* Row r's share of a block: what the functions above do, for the formats that large models come in.
+ */
+static void put_q8_0(const block_q8_0 *b, uint8_t *block, int r) {
+    memcpy(block + 2 * r, b->d, 2);
+    for (int j = 0; j < 8; j++)
+        put_word(block + 32 + 64 * j + 4 * r, load_word(b->q + 4 * j) ^ 0x80808080u);
+}
+
+/* Halves of bytes lie as they do in a strip. */
+static void put_q4_0(const block_q4_0 *b, uint8_t *block, int r) {
+    memcpy(block + 2 * r, b->d, 2);
+    for (int j = 0; j < 4; j++) put_word(block + 32 + 64 * j + 4 * r, load_word(b->q + 4 * j));
+}
+
+/* Groups of 32 lie in pairs, the first in the low and the second in the high halves of 32 bytes. */
+static void put_q4_k(const block_q4_k *b, uint8_t *group, int r) {
+    const uint32_t low = 0x0F0F0F0Fu;
+    uint8_t scale[GROUPS], minimum[GROUPS], *block = group + mo_q_group_head(MO_QFORM_Q4_K);
+    unpack_scales(b->scales, scale, minimum);
+    memcpy(group + 2 * r, b->d, 2);
+    memcpy(group + 32 + 2 * r, b->m, 2);
+    for (int g = 0; g < GROUPS; g++) {
+        const uint8_t *q = b->q + g / 2 * GROUP;
+        block[r] = scale[g];
+        block[16 + r] = minimum[g];
+        block += mo_q_block_head(MO_QFORM_Q4_K);
+        for (int j = 0; j < 4; j++) {
+            uint32_t x = load_word(q + 4 * j), y = load_word(q + 16 + 4 * j);
+            put_word(block + 64 * j + 4 * r,
+                     g % 2 ? (x >> 4 & low) | (y & ~low) : (x & low) | (y & low) << 4);
+        }
+        block += mo_q_numbers(MO_QFORM_Q4_K);
+    }
+}
+
+/* Is there a short way for blocks of this type? */
+static bool has_short_way(mo_dtype dtype) {
+    return dtype == MO_Q8_0 || dtype == MO_Q4_0 || dtype == MO_Q4_K;
+}
+
+/* Groups first .. first + n - 1 of a row, whose share of the strip begins at `group`. */
+static void pack_short(const pack_job *job, int64_t row, size_t first, size_t n, uint8_t *group,
+                       size_t group_bytes) {
+    const uint8_t *from = (const uint8_t *)job->src->data + (size_t)row * row_bytes(job->src);
+    int r = (int)(row % MO_STRIP);
+    for (size_t i = first; i < first + n; i++, group += group_bytes)
+        if (job->src->dtype == MO_Q8_0)
+            put_q8_0((const block_q8_0 *)from + i, group, r);
+        else if (job->src->dtype == MO_Q4_0)
+            put_q4_0((const block_q4_0 *)from + i, group, r);
+        else
+            put_q4_k((const block_q4_k *)from + i, group, r);
+}
+
+/* About a kilobyte of every row after the other: memory is read ahead that far. Rows past the end
+ * stay zero. */
+static void pack_strip_short(const pack_job *job, int64_t strip, size_t group_bytes) {
+    const mo_qshape *s = &job->shape;
+    const size_t groups = s->blocks / s->group_blocks, step = 4 * SPAN / s->group_blocks;
+    uint8_t *dst = job->dst + (size_t)strip * s->strip_bytes;
+    for (size_t first = 0; first < groups; first += step) {
+        size_t n = groups - first < step ? groups - first : step;
+        for (int r = 0; r < MO_STRIP && strip * MO_STRIP + r < job->src->rows; r++)
+            pack_short(job, strip * MO_STRIP + r, first, n, dst + first * group_bytes, group_bytes);
+    }
+}
+
 /* Rows past the end stay zero. */
 static void pack_numbers(const pack_job *job, int64_t strip) {
     const mo_matrix *m = job->src;
@@ -222,6 +300,10 @@ static void pack_numbers(const pack_job *job, int64_t strip) {
     const size_t group_bytes = group_head + s->group_blocks * block_bytes;
     uint8_t *dst = job->dst + (size_t)strip * s->strip_bytes;
     mo_quant_group groups[SPAN];
+    if (has_short_way(m->dtype)) {
+        pack_strip_short(job, strip, group_bytes);
+        return;
+    }
     for (size_t first = 0; first < s->blocks; first += SPAN) {
         size_t n = s->blocks - first < SPAN ? s->blocks - first : SPAN;
         for (int r = 0; r < MO_STRIP && strip * MO_STRIP + r < m->rows; r++) {
