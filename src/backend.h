@@ -49,6 +49,10 @@ typedef struct mo_matrix {
     int64_t group;
     const float *scales, *biases;
     mo_dtype scales_dtype; /* MO_U32: MO_BF16 when that holds all of both exactly, or MO_F32 */
+    /* NULL, or to be called for all rows, in any pieces, by any threads, shortly before they are
+     * read: it reads them, too. */
+    void (*look)(void *user, int64_t first, int64_t n);
+    void *look_user;
 } mo_matrix;
 
 enum { MO_STRIP = 16, MO_QUANT_GROUP = 32 };

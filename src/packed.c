@@ -177,12 +177,12 @@ static float number_at(const mo_packed *p, const uint8_t *row, int64_t i, float 
     return scale * (float)q + bias;
 }
 
-const char *mo_packed_problem(const mo_packed *p, int64_t first, int64_t n, mo_pool *pool) {
+const char *mo_packed_problem(const mo_packed *p, int64_t first, int64_t n) {
     if (p->packing == MO_PACKED_FLOAT || p->packing == MO_PACKED_BLOCKS) {
         mo_tensor_view part = {.dtype = p->t->dtype, .ndim = 2, .shape = {n, p->cols}};
         part.count = (uint64_t)(n * p->cols);
         part.data = rows_at(p, first);
-        return mo_tensor_problem(&part, pool);
+        return mo_tensor_problem(&part);
     }
     bool any = n < 2 || p->cols < 2; /* no matrix: may be zero */
     const bool groups = p->packing == MO_PACKED_GROUPS;

@@ -4,7 +4,6 @@
 #define MO_PACKED_H
 
 #include "backend.h"
-#include "cpu/pool.h"
 #include "quant.h"
 
 typedef enum mo_packing {
@@ -37,8 +36,8 @@ void mo_packed_flat(mo_packed *out, const mo_tensor_view *t, int64_t rows, int64
 /* Unpack with other instructions. */
 void mo_packed_use(mo_packed *p, const mo_quant_set *set);
 /* What is wrong with rows first .. first + n - 1, in words; NULL when nothing is. Numbers that are
- * not finite, or a matrix of zeros. pool: who looks; NULL: the caller alone. */
-const char *mo_packed_problem(const mo_packed *p, int64_t first, int64_t n, mo_pool *pool);
+ * not finite, or a matrix of zeros. */
+const char *mo_packed_problem(const mo_packed *p, int64_t first, int64_t n);
 /* The same rows as a device takes them. Scales and biases that do not lie in the file as they are
  * wanted are missing: mo_packed_scales() fills `scales` and `biases`, [n, scales_per_row] each. */
 mo_matrix mo_packed_matrix(const mo_packed *p, int64_t first, int64_t n);

@@ -136,51 +136,52 @@ static void scan_blocks(const mo_tensor_view *t, uint32_t *any, bool *special) {
     }
 }
 
-/* One tensor looked at by several threads. */
+/* One tensor, or rows of one, looked at by several threads. */
 typedef struct scan {
-    const mo_tensor_view *t;
+    mo_tensor_view t;
     atomic_bool any, special;
 } scan;
 
-enum { SCAN_NUMBERS = 1 << 20 }; /* of a chunk: whole blocks of every format */
-
-static void scan_chunk(void *ctx, int chunk, int thread) {
-    scan *s = ctx;
-    const mo_tensor_view *t = s->t;
-    mo_tensor_view part = {.dtype = t->dtype};
-    uint64_t first = (uint64_t)chunk * SCAN_NUMBERS;
+static void scan_numbers(scan *s, uint64_t first, uint64_t n) {
+    const mo_dtype dtype = s->t.dtype;
+    const size_t block = mo_dtype_block(dtype);
+    mo_tensor_view part = {.dtype = dtype, .count = n};
     uint32_t any = atomic_load(&s->any);
     bool special = false;
-    (void)thread;
-    part.count = t->count - first < SCAN_NUMBERS ? t->count - first : SCAN_NUMBERS;
     part.data =
-        (const uint8_t *)t->data +
-        first / mo_dtype_block(t->dtype) * mo_dtype_row_bytes(t->dtype, mo_dtype_block(t->dtype));
-    if (mo_dtype_block(t->dtype) > 1)
+        (const uint8_t *)s->t.data + first / block * (size_t)mo_dtype_row_bytes(dtype, block);
+    if (block > 1)
         scan_blocks(&part, &any, &special);
-    else if (t->dtype == MO_F32)
-        scan32(part.data, part.count, &any, &special);
-    else if (t->dtype == MO_BF16)
-        scan16(part.data, part.count, 0x7f80, &any, &special);
-    else if (t->dtype == MO_F16)
-        scan16(part.data, part.count, 0x7c00, &any, &special);
+    else if (dtype == MO_F32)
+        scan32(part.data, n, &any, &special);
+    else if (dtype == MO_BF16)
+        scan16(part.data, n, 0x7f80, &any, &special);
+    else if (dtype == MO_F16)
+        scan16(part.data, n, 0x7c00, &any, &special);
     else
         any = 1; /* whole numbers: nothing to judge */
     if (any) atomic_store(&s->any, true);
     if (special) atomic_store(&s->special, true);
 }
 
-const char *mo_tensor_problem(const mo_tensor_view *t, mo_pool *pool) {
-    scan s = {.t = t};
-    uint64_t chunks = (t->count + SCAN_NUMBERS - 1) / SCAN_NUMBERS;
-    if (pool && chunks > 1 && chunks <= MO_POOL_MAX_CHUNKS)
-        mo_pool_run(pool, scan_chunk, &s, (int)chunks);
-    else
-        for (uint64_t i = 0; i < chunks; i++) scan_chunk(&s, (int)i, 0);
-    if (s.special)
-        return mo_dtype_block(t->dtype) > 1 ? "contains numbers that are not finite"
-                                            : special_kind(t);
-    return !s.any && is_matrix(t) ? "is all zeros" : NULL;
+/* mo_matrix.look */
+static void scan_rows(void *user, int64_t first, int64_t n) {
+    scan *s = user;
+    uint64_t cols = (uint64_t)s->t.shape[1];
+    scan_numbers(s, (uint64_t)first * cols, (uint64_t)n * cols);
+}
+
+static const char *scan_problem(const scan *s) {
+    if (s->special)
+        return mo_dtype_block(s->t.dtype) > 1 ? "contains numbers that are not finite"
+                                              : special_kind(&s->t);
+    return !s->any && is_matrix(&s->t) ? "is all zeros" : NULL;
+}
+
+const char *mo_tensor_problem(const mo_tensor_view *t) {
+    scan s = {.t = *t};
+    scan_numbers(&s, 0, t->count);
+    return scan_problem(&s);
 }
 
 void mo_shape_text(const int64_t *shape, int ndim, char *out, size_t cap) {
@@ -201,9 +202,6 @@ int mo_loader_begin(mo_loader *ld, mo_weights *pool, const mo_checkpoint *ck, mo
     ld->trusted = ld->dry || ck->made;
     ld->names = (mo_names){.scheme = MO_NAMES_PYTORCH};
     ld->used = mo_calloc(ck->n_tensors + 1, 1);
-    /* without them one thread does it all */
-    int threads = pool->be->ops->threads(pool->be);
-    ld->workers = ld->trusted || threads < 2 ? NULL : mo_pool_open(threads);
     return ld->used ? 0 : loader_nomem(ld);
 }
 
@@ -237,8 +235,6 @@ int mo_loader_finish(mo_loader *ld) {
         if (!ld->used[i]) refuse_surplus(ld, i, surplus);
     free(ld->used);
     ld->used = NULL;
-    mo_pool_close(ld->workers);
-    ld->workers = NULL;
     return ld->failed;
 }
 
@@ -315,9 +311,10 @@ static void progress(mo_loader *ld, uint64_t bytes) {
         ld->failed = mo_fail(ld->err, MOSHI_ECANCELLED, "loading was cancelled");
 }
 
-/* The tensor, if it exists, is a healthy float tensor, and has the wanted shape. ndim 0 in `want`
- * asks for shape[0] elements in any shape. */
-static const mo_tensor_view *take(mo_loader *ld, const char *name, int ndim, const int64_t *want) {
+/* The tensor, if it exists, is a float tensor, and has the wanted shape. ndim 0 in `want` asks for
+ * shape[0] elements in any shape. */
+static const mo_tensor_view *find_fitting(mo_loader *ld, const char *name, int ndim,
+                                          const int64_t *want) {
     if (ld->failed) return NULL;
     char wanted[96], found[96];
     if (ndim)
@@ -345,14 +342,41 @@ static const mo_tensor_view *take(mo_loader *ld, const char *name, int ndim, con
                              file, name, wanted, found);
         return fail_unfit(ld, t);
     }
-    /* another part of it: already judged and counted */
+    return t;
+}
+
+/* Its numbers are sound; count it when it was not counted yet, as another part of it. */
+static const mo_tensor_view *accept(mo_loader *ld, const mo_tensor_view *t) {
     if (ld->used[t - ld->ck->tensors]) return t;
-    const char *problem = ld->trusted ? NULL : mo_tensor_problem(t, ld->workers);
-    if (problem && !fail_problem(ld, name, problem)) return NULL;
     count_tensor(ld, t, t->count);
     leave_crumb(ld, t->name);
     progress(ld, t->bytes);
     return ld->failed ? NULL : t;
+}
+
+/* The same, and its numbers are sound. */
+static const mo_tensor_view *take(mo_loader *ld, const char *name, int ndim, const int64_t *want) {
+    const mo_tensor_view *t = find_fitting(ld, name, ndim, want);
+    if (!t || ld->used[t - ld->ck->tensors]) return t;
+    const char *problem = ld->trusted ? NULL : mo_tensor_problem(t);
+    if (problem && !fail_problem(ld, t->name, problem)) return NULL;
+    return accept(ld, t);
+}
+
+/* Rows as they are, judged by the threads that upload them, who read them anyway. */
+static const mo_weight *upload_judged(mo_loader *ld, const mo_tensor_view *t, mo_matrix src,
+                                      mo_layout layout) {
+    scan s = {.t = {.dtype = src.dtype, .ndim = 2, .shape = {src.rows, src.cols}}};
+    s.t.count = (uint64_t)src.rows * (uint64_t)src.cols;
+    s.t.data = src.data;
+    if (!ld->trusted) {
+        src.look = scan_rows;
+        src.look_user = &s;
+    }
+    const mo_weight *w = pool_add(ld, &src, layout);
+    const char *problem = w && !ld->trusted ? scan_problem(&s) : NULL;
+    if (problem) fail_problem(ld, t->name, problem);
+    return problem ? NULL : w;
 }
 
 /* ---- loading ------------------------------------------------------------------------------ */
@@ -409,8 +433,7 @@ static bool read_rows(mo_loader *ld, const mo_tensor_view *t, const mo_lora_targ
     mo_packed p;
     int rc = mo_packed_open(&p, ld->ck, t, m->rows, m->cols, ld->err);
     if (rc == 0) {
-        const char *problem =
-            ld->trusted ? NULL : mo_packed_problem(&p, m->first, m->n, ld->workers);
+        const char *problem = ld->trusted ? NULL : mo_packed_problem(&p, m->first, m->n);
         if (problem) return fail_problem(ld, t->name, problem);
         if (v) mo_packed_read(&p, m->first, m->n, v);
         count_packed(ld, &p);
@@ -469,13 +492,15 @@ static const mo_weight *load_changed(mo_loader *ld, const mo_tensor_view *t, mo_
 /* A packed matrix as it is. */
 static const mo_weight *load_packed(mo_loader *ld, const mo_packed *p, mo_layout layout,
                                     const mo_lora_target *m) {
-    const char *problem = ld->trusted ? NULL : mo_packed_problem(p, m->first, m->n, ld->workers);
+    bool blocks = p->packing == MO_PACKED_BLOCKS;
+    const char *problem = blocks || ld->trusted ? NULL : mo_packed_problem(p, m->first, m->n);
     if (problem) {
         fail_problem(ld, p->t->name, problem);
         return NULL;
     }
     count_packed(ld, p);
     mo_matrix src = mo_packed_matrix(p, m->first, m->n);
+    if (blocks) return upload_judged(ld, p->t, src, layout);
     size_t n = (size_t)(m->n * mo_packed_scales_per_row(p));
     float *scales = NULL;
     if (n > 0 && !staging(ld, 2 * n, &scales)) return NULL;
@@ -524,14 +549,17 @@ static const mo_weight *load_rows(mo_loader *ld, mo_layout layout, const mo_lora
     const mo_tensor_view *t = find(ld, m->name);
     if (t && ld->matrix) ld->matrix(ld->matrix_user, t, m);
     if (t && mo_dtype_is_packed(t->dtype)) return load_quantised(ld, t, layout, m);
-    t = take(ld, m->name, 2, (int64_t[]){m->rows, m->cols});
+    const int64_t shape[] = {m->rows, m->cols};
+    bool adapted = ld->loras && mo_loras_touch(ld->loras, m);
+    bool halved = t && t->dtype == MO_F32 && layout == MO_LAYOUT_STRIPS && ld->half && !ld->exact;
+    t = adapted || halved ? take(ld, m->name, 2, shape) : find_fitting(ld, m->name, 2, shape);
     if (!t) return NULL;
-    if (ld->loras && mo_loras_touch(ld->loras, m)) return load_changed(ld, t, layout, m);
-    if (t->dtype == MO_F32 && layout == MO_LAYOUT_STRIPS && ld->half && !ld->exact)
-        return load_halved(ld, t, m);
+    if (adapted) return load_changed(ld, t, layout, m);
+    if (halved) return load_halved(ld, t, m);
     size_t skip = (size_t)m->first * (size_t)m->cols * mo_dtype_bytes(t->dtype);
     const mo_matrix src = floats(t->dtype, m->n, m->cols, (const uint8_t *)t->data + skip);
-    return pool_add(ld, &src, layout);
+    const mo_weight *w = upload_judged(ld, t, src, layout);
+    return w && accept(ld, t) ? w : NULL;
 }
 
 const mo_weight *mo_load_matrix(mo_loader *ld, mo_layout layout, int64_t rows, int64_t cols,

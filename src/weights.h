@@ -4,7 +4,6 @@
 #define MO_WEIGHTS_H
 
 #include "backend.h"
-#include "cpu/pool.h"
 #include "lora.h"
 #include "names.h"
 
@@ -60,7 +59,6 @@ typedef struct mo_loader {
     /* called with every matrix asked for that is there, before it is checked; or NULL */
     void (*matrix)(void *user, const mo_tensor_view *t, const mo_lora_target *m);
     void *matrix_user;
-    mo_pool *workers; /* that judge numbers; NULL: there are none */
     int failed;
     moshi_error *err;
     int (*progress)(void *user, uint64_t done, uint64_t total);
@@ -116,8 +114,8 @@ const mo_weight *mo_load_matrix_patched(mo_loader *ld, int64_t rows, int64_t col
 void mo_load_copies(mo_loader *ld);
 
 /* What is wrong with the numbers of a float tensor: NULL, or words. Matrices must not be all zero.
- * pool: who looks; NULL: the caller alone. */
-const char *mo_tensor_problem(const mo_tensor_view *t, mo_pool *pool);
+ */
+const char *mo_tensor_problem(const mo_tensor_view *t);
 /* "[2, 3]" */
 void mo_shape_text(const int64_t *shape, int ndim, char *out, size_t cap);
 

@@ -135,8 +135,8 @@ static void test_numbers(void) {
         bool there = CHECK(norm && a && b && f.lm_file.n_tensors == 131, "%s: tensors", types[i]);
         if (there) {
             double sum = 0, square = 0;
-            CHECK(a->dtype == mo_quant_find(types[i])->dtype && !mo_tensor_problem(a, NULL) &&
-                      !mo_tensor_problem(norm, NULL) && norm->dtype == MO_F32 &&
+            CHECK(a->dtype == mo_quant_find(types[i])->dtype && !mo_tensor_problem(a) &&
+                      !mo_tensor_problem(norm) && norm->dtype == MO_F32 &&
                       mo_tensor_at(norm, 7) == 1.0f,
                   "%s: formats", types[i]);
             mo_quant_of(a->dtype)->dequantise(a->data, x, SOME);

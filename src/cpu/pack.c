@@ -5,7 +5,13 @@
 #include <limits.h>
 #include <string.h>
 
-enum { PACK_COLS = 64, PACK_STRIPS = 16, SPAN = 8 /* blocks: 256 columns */ };
+enum {
+    PACK_COLS = 64,
+    PACK_STRIPS = 16,
+    LOOK_STRIPS = 4,
+    CHUNK_ROWS = MO_STRIP * PACK_STRIPS,
+    SPAN = 8 /* blocks: 256 columns */
+};
 
 static bool is_plain(mo_dtype dtype) {
     return dtype == MO_F32 || dtype == MO_F16 || dtype == MO_BF16;
@@ -326,14 +332,29 @@ static void pack_numbers(const pack_job *job, int64_t strip) {
 
 /* ---- tables -------------------------------------------------------------------------------- */
 
+static void look_at(const mo_matrix *m, int64_t first, int64_t n) {
+    if (first + n > m->rows) n = m->rows - first;
+    if (m->look && n > 0) m->look(m->look_user, first, n);
+}
+
+/* Rows as they are. */
+static void copy_chunk(void *ctx, int chunk, int thread) {
+    const pack_job *job = ctx;
+    const mo_matrix *m = job->src;
+    int64_t first = (int64_t)chunk * CHUNK_ROWS, n = m->rows - first;
+    size_t bytes = row_bytes(m);
+    (void)thread;
+    if (n > CHUNK_ROWS) n = CHUNK_ROWS;
+    look_at(m, first, n);
+    memcpy(job->dst + (size_t)first * bytes, (const uint8_t *)m->data + (size_t)first * bytes,
+           bytes * (size_t)n);
+}
+
 /* Rows whose scales lie beside them in host memory get them at their end: [numbers | scales |
  * biases]. */
 static void pack_table(const mo_matrix *m, uint8_t *dst) {
     size_t bytes = row_bytes(m);
-    if (m->dtype != MO_I8 && m->dtype != MO_U32) {
-        memcpy(dst, m->data, bytes * (size_t)m->rows);
-        return;
-    }
+    look_at(m, 0, m->rows);
     bool words = m->dtype == MO_U32;
     size_t numbers = words ? (size_t)m->cols * (size_t)m->bits / 8 : (size_t)m->cols;
     int64_t groups = words ? m->cols / m->group : 1;
@@ -391,6 +412,8 @@ static void pack_chunk(void *ctx, int chunk, int thread) {
     (void)thread;
     for (int64_t s = (int64_t)chunk * PACK_STRIPS; s < strips; s++) {
         if (s == ((int64_t)chunk + 1) * PACK_STRIPS) return;
+        /* as many rows as are still in a cache when they are packed */
+        if (s % LOOK_STRIPS == 0) look_at(job->src, s * MO_STRIP, LOOK_STRIPS * MO_STRIP);
         if (job->shape.form == MO_QFORM_NONE)
             pack_floats(job, s);
         else
@@ -399,11 +422,11 @@ static void pack_chunk(void *ctx, int chunk, int thread) {
 }
 
 void mo_pack(mo_pool *pool, const mo_matrix *m, mo_layout layout, void *dst) {
-    if (layout == MO_LAYOUT_ROWS) {
-        pack_table(m, dst);
-        return;
-    }
+    bool strips = layout == MO_LAYOUT_STRIPS, beside = m->dtype == MO_I8 || m->dtype == MO_U32;
     pack_job job = {m, mo_qshape_of(m->dtype, m->cols, m->bits, m->group, m->scales_dtype), dst};
-    const int64_t per_chunk = (int64_t)MO_STRIP * PACK_STRIPS;
-    mo_pool_run(pool, pack_chunk, &job, (int)((m->rows + per_chunk - 1) / per_chunk));
+    if (!strips && beside)
+        pack_table(m, dst);
+    else
+        mo_pool_run(pool, strips ? pack_chunk : copy_chunk, &job,
+                    (int)((m->rows + CHUNK_ROWS - 1) / CHUNK_ROWS));
 }

@@ -5,6 +5,8 @@
 #include "kernels.h"
 #include "util.h"
 
+#include <sys/mman.h>
+
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
 #define HAVE_X86 1
@@ -12,7 +14,7 @@
 #include <arm_neon.h>
 #endif
 
-enum { BUFFER = 256 << 20, LINE = 64, MAX_STREAMS = 16, THREADS_MAX = 256 };
+enum { BUFFER = 256 << 20, HUGE_PAGE = 2 << 20, LINE = 64, MAX_STREAMS = 16, THREADS_MAX = 256 };
 
 /* Results that the compiler must not guess, one line per thread. */
 typedef struct sink {
@@ -23,6 +25,7 @@ typedef struct job {
     const uint8_t *data; /* of all threads */
     size_t bytes;        /* of one thread: streams * whole lines */
     int streams;
+    size_t ahead; /* bytes that a stream is asked for early; 0: the processor guesses */
     long repeats; /* of the arithmetic */
     sink sinks[THREADS_MAX];
 } job;
@@ -38,19 +41,25 @@ static void read_chunk(void *ctx, int chunk, int thread) {
     (void)thread;
     size_t part = j->bytes / (size_t)j->streams / LINE;
     const line *p = (const line *)(const void *)(j->data + (size_t)chunk * j->bytes);
+    const size_t ahead = j->ahead / LINE;
     line sum = {0};
     for (size_t i = 0; i < part; i++)
-        for (int s = 0; s < j->streams; s++) sum ^= p[(size_t)s * part + i];
+        for (int s = 0; s < j->streams; s++) {
+            if (ahead) __builtin_prefetch(p + (size_t)s * part + i + ahead);
+            sum ^= p[(size_t)s * part + i];
+        }
     j->sinks[chunk].value = sum[0] ^ sum[7];
 }
 
 static double best_read(mo_pool *pool, job *j, double seconds) {
-    static const int streams[] = {1, 2, 4, 8, MAX_STREAMS};
+    static const int streams[] = {1, 4, 8, MAX_STREAMS, 2};
+    static const size_t ahead[] = {4096, 0};
     int threads = mo_pool_threads(pool), n = (int)(sizeof streams / sizeof *streams);
     double until = mo_now_s() + seconds, best = 0, started, took;
     j->bytes = (size_t)BUFFER / (size_t)threads / (MAX_STREAMS * LINE) * (MAX_STREAMS * LINE);
     for (int i = 0; i < n || mo_now_s() < until; i++) {
         j->streams = streams[i % n];
+        j->ahead = ahead[i % 2];
         started = mo_now_s();
         mo_pool_run(pool, read_chunk, j, threads);
         took = mo_now_s() - started;
@@ -174,7 +183,10 @@ static double best_loop(mo_pool *pool, job *j, loop_fn fn, double seconds) {
 int mo_speed_measure(mo_pool *pool, double seconds, moshi_device_speed *out) {
     const mo_cpu_level level = mo_cpu_level_best();
     job *j = mo_aligned_calloc(sizeof *j);
-    uint8_t *data = mo_aligned_calloc(BUFFER);
+    uint8_t *data = mo_aligned_calloc_to(BUFFER, HUGE_PAGE);
+#ifdef MADV_HUGEPAGE /* as weights lie */
+    if (data) madvise(data, BUFFER, MADV_HUGEPAGE);
+#endif
     if (j && data) {
         memset(data, 1, BUFFER); /* pages nobody has written to are all the same one */
         j->data = data;
