@@ -23,7 +23,7 @@ typedef enum analysis_verdict {
                         */
 } analysis_verdict;
 
-/* Below this much sound nothing can be said; below ANALYZE_DIRECTION_S of speech the direction of
+/* Below this much sound nothing can be said; below a second of speech the direction of
  * time is left open. */
 #define ANALYZE_SHORTEST_S 0.3
 /* Of longer recordings this much is examined: their loudest stretch is no better evidence. */

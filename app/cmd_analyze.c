@@ -88,7 +88,9 @@ static void print_codec(const recode_facts *r) {
 
 static void print_analysis(const analysis *a, const soundfile *r, const char *path) {
     app_print_clean(stdout, path);
-    printf(": %s, score %.0f\n", analysis_verdict_name(a->verdict), a->score);
+    printf(": %s", analysis_verdict_name(a->verdict));
+    if (a->verdict != VERDICT_TOO_SHORT) printf(", score %.0f", a->score);
+    putchar('\n');
     for (int i = 0; i < a->found.n; i++)
         if (a->found.list[i].confidence >= WORTH_SAYING) print_finding(&a->found.list[i]);
     print_facts(a, r);

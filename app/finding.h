@@ -16,6 +16,7 @@ enum { FINDINGS_MAX = 12 };
     X(CLIPPED, "clipped", "clipped: too loud for its format")                                  \
     X(DC_OFFSET, "dc-offset", "a constant offset under the sound")                             \
     X(WRAPPED, "wrapped", "peaks wrapped around: integers overflowed")                         \
+    X(NOT_NUMBERS, "not-numbers", "samples that are no numbers")                               \
     X(INT16_AS_FLOAT, "int16-as-float", "int16 read as float")                                 \
     X(FLOAT_AS_INT16, "float-as-int16", "float read as int16")                                 \
     X(SWAPPED_BYTES, "swapped-bytes", "swapped bytes: wrong endianness")                       \

@@ -20,6 +20,19 @@ static double decibel(double mean_square) {
 
 /* ---- activity ------------------------------------------------------------------------------- */
 
+/* Mains hum and offsets are neither sound nor pause of speech: Butterworth, second order. */
+static void high_pass(float *out, const float *pcm, size_t n, int rate_hz) {
+    double w = tan(M_PI * 90 / rate_hz), scale = 1 / (1 + sqrt(2) * w + w * w);
+    double a1 = 2 * (w * w - 1) * scale, a2 = (1 - sqrt(2) * w + w * w) * scale;
+    double first = n ? (double)pcm[0] : 0, x1 = 0, x2 = 0, y1 = 0, y2 = 0;
+    for (size_t i = 0; i < n; i++) {
+        double x = (double)pcm[i] - first;
+        double y = (x - 2 * x1 + x2) * scale - a1 * y1 - a2 * y2;
+        x2 = x1, x1 = x, y2 = y1, y1 = y;
+        out[i] = (float)y;
+    }
+}
+
 /* Which 20 ms frames sound. */
 typedef struct activity {
     size_t frame, frames;
@@ -49,19 +62,17 @@ static int find_activity(activity *a, level_facts *out, const float *pcm, size_t
     a->frames = n / a->frame;
     a->power = malloc((a->frames + 1) * sizeof *a->power);
     a->on = calloc(a->frames + 1, sizeof *a->on);
-    float *sorted = malloc((a->frames + 1) * sizeof *sorted);
+    float *sorted = malloc((a->frames + n + 1) * sizeof *sorted), *x = sorted + a->frames;
     if (!a->power || !a->on || !sorted) {
         free(sorted);
         return app_no_memory(err);
     }
+    high_pass(x, pcm, n, rate_hz);
     for (size_t f = 0; f < a->frames; f++) {
-        double sum = 0, mean = 0;
-        for (size_t i = 0; i < a->frame; i++) {
-            double x = (double)pcm[f * a->frame + i];
-            sum += x * x, mean += x;
-        }
-        mean /= (double)a->frame;
-        a->power[f] = (float)(sum / (double)a->frame - mean * mean);
+        double sum = 0;
+        for (size_t i = f * a->frame; i < (f + 1) * a->frame; i++)
+            sum += (double)x[i] * (double)x[i];
+        a->power[f] = (float)(sum / (double)a->frame);
     }
     memcpy(sorted, a->power, a->frames * sizeof *sorted);
     qsort(sorted, a->frames, sizeof *sorted, ascending);

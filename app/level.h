@@ -17,12 +17,13 @@ typedef struct level_facts {
     double active_share; /* of all time */
     int pauses;          /* stretches of 200 ms or more that are not active, between active ones */
     double longest_pause_s;
-    double dc;         /* mean, relative to the RMS of the rest */
-    double flat_share; /* of active samples: in runs of three or more at the largest value */
-    double rail_share; /* of active samples: above 85 % of the peak */
-    double not_finite; /* share of samples that are no finite numbers */
-    double beyond;     /* share of samples beyond full scale */
-    double modulation; /* share of the envelope's fluctuation at 2..10 Hz of that at 0.5..40 */
+    double dc;          /* mean, relative to the RMS of the rest */
+    double flat_share;  /* of active samples: in runs of three or more at the largest value */
+    double rail_share;  /* of active samples: above 85 % of the peak */
+    double not_finite;  /* share of samples that are no finite numbers, or absurdly large */
+    double not_numbers; /* share of samples that are NaN or infinite */
+    double beyond;      /* share of samples beyond full scale */
+    double modulation;  /* share of the envelope's fluctuation at 2..10 Hz of that at 0.5..40 */
     double modulation_peak_hz;
     /* Share of the envelope's fluctuation (at 0.5..40 Hz) in each third octave. */
     double modulation_bands[MODULATION_BANDS];

@@ -112,10 +112,15 @@ static void frame_errors(errors *e, const float *pcm, size_t from, size_t hop, i
     for (size_t i = from; i < from + hop; i++) e->size[i] *= scale;
 }
 
+/* Without the mean, since an offset is no sound. */
 static double frame_power(const float *pcm, size_t hop) {
-    double sum = 0;
-    for (size_t i = 0; i < hop; i++) sum += (double)pcm[i] * (double)pcm[i];
-    return sum / (double)hop;
+    double sum = 0, mean = 0;
+    for (size_t i = 0; i < hop; i++) {
+        sum += (double)pcm[i] * (double)pcm[i];
+        mean += (double)pcm[i] / (double)hop;
+    }
+    double power = sum / (double)hop - mean * mean;
+    return power > 0 ? power : 0;
 }
 
 static void errors_free(errors *e) {
@@ -488,26 +493,34 @@ static int find_repeats(splice_facts *out, const float *pcm, size_t n, int rate_
     size_t lags[LAGS_MAX], n_lags = usual_periods(lags, rate_hz), part = (size_t)(rate_hz / 200);
     size_t best_part = 0, best_lag = 0;
     double gate;
-    int rc = find_gate(&gate, pcm, n, (size_t)(rate_hz / 50), err);
+    /* Offsets and hum equal themselves for ever; of differences they are next to nothing. */
+    float *steps = malloc((n + 1) * sizeof *steps);
+    if (!steps) return app_no_memory(err);
+    for (size_t i = 0; i < n; i++) steps[i] = i ? pcm[i] - pcm[i - 1] : 0;
+    int rc = find_gate(&gate, steps, n, (size_t)(rate_hz / 50), err);
     for (size_t i = 0; rc == EXIT_OK && i < n_lags; i++) {
         /* Vowels repeat themselves over a few pitch periods, and telephone codecs over 20 ms. */
         if (lags[i] * 33 < (size_t)rate_hz) continue;
-        int repeats = count_repeats(pcm, n, lags[i], part, gate, NULL);
+        int repeats = count_repeats(steps, n, lags[i], part, gate, NULL);
         if ((size_t)repeats * lags[i] <= best_part) continue;
         best_part = (size_t)repeats * lags[i];
         best_lag = lags[i];
     }
-    if (best_lag == 0) return rc;
-    out->repeats = count_repeats(pcm, n, best_lag, part, gate, out);
-    out->repeat_period = (int)best_lag;
-    out->repeat_s = (double)out->marks[MARK_REPEAT][0].at / rate_hz;
+    if (best_lag > 0) {
+        out->repeats = count_repeats(steps, n, best_lag, part, gate, out);
+        out->repeat_period = (int)best_lag;
+        out->repeat_s = (double)out->marks[MARK_REPEAT][0].at / rate_hz;
+    }
+    free(steps);
     return rc;
 }
 
 /* ---- gaps and wraps ------------------------------------------------------------------------- */
 
 static double loudness(const float *pcm, size_t n) {
-    return sqrt(frame_power(pcm, n));
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)pcm[i] * (double)pcm[i];
+    return sqrt(sum / (double)n);
 }
 
 /* Is it a whole number of usual frames, give or take a sample at each edge that happens to have the

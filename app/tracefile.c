@@ -18,7 +18,9 @@ bool tracefile_is(const char *path) {
     bool is = f && fread(head, 1, sizeof head, f) == sizeof head && !memcmp(head + 8, "{\"", 2) &&
               !memcmp(head + 10, ABOUT, sizeof ABOUT - 1);
     if (f) fclose(f);
-    return is;
+    /* One that was never written, or not to the end of its first array, goes by its name. */
+    size_t n = strlen(path);
+    return is || (f && n > 6 && !strcmp(path + n - 6, ".trace"));
 }
 
 /* ---- writing -------------------------------------------------------------------------------- */

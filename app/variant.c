@@ -86,6 +86,7 @@ static int parse_word(variant *v, const char *word, app_error *err) {
         if (v->delay >= 0) return refuse_second(v, word, err);
         return parse_number(word, value + 1, 0, 64, &v->delay, err);
     } else if (value && !strncmp(word, "kv=", 3)) {
+        if (v->kv != MOSHI_KV_DEFAULT) return refuse_second(v, word, err);
         return parse_kv(v, word, value + 1, err);
     } else if (value && !strncmp(word, "threads=", 8)) {
         if (v->threads) return refuse_second(v, word, err);
@@ -344,6 +345,10 @@ int variant_open(variant *v, model_choice *model, moshi_engine **out, app_error 
     app_error inner;
     bool word = rc == MOSHI_EDEVICE && v->device;
     rc = app_fail_library(&inner, rc, why.text);
-    return app_fail(err, rc, "%s: %s%s", v->text, inner.text,
+    /* "q9" is a slip of the pen: devices are numbered behind a colon. */
+    if (word && !strchr(v->device, ':') && strpbrk(v->device, "0123456789")) rc = EXIT_USAGE;
+    size_t n = strlen(v->text);
+    bool told = !strncmp(inner.text, v->text, n) && inner.text[n] == ':';
+    return app_fail(err, rc, "%s%s%s%s", told ? "" : v->text, told ? "" : ": ", inner.text,
                     word ? "; a word that is no device is one of: " VARIANT_WORDS : "");
 }

@@ -45,9 +45,10 @@ static void test_clean(void) {
 
 /* Several questions with pauses between them. */
 static void test_damages(void) {
-    soundfile r;
+    soundfile r, longer;
     analysis a;
     if (!load(&r, "samples/conversation_user.flac", 9)) return;
+    if (!load(&longer, "samples/conversation_user.flac", 60)) return;
     examine(&a, r.pcm, r.n, r.facts.rate_hz);
     CHECK(a.verdict == VERDICT_CLEAN, "undamaged: %s, %s", analysis_verdict_name(a.verdict),
           called(&a));
@@ -55,7 +56,10 @@ static void test_damages(void) {
         float *pcm;
         size_t n;
         app_error err = {0};
-        if (!CHECK(damage_make(&DAMAGES[d], &pcm, &n, r.pcm, r.n, r.facts.rate_hz, 7, &err) ==
+        finding_kind kind = DAMAGES[d].kind;
+        /* A speed takes more than two seconds of speech: some people talk fast. */
+        const soundfile *in = kind == FINDING_TOO_FAST || kind == FINDING_TOO_SLOW ? &longer : &r;
+        if (!CHECK(damage_make(&DAMAGES[d], &pcm, &n, in->pcm, in->n, in->facts.rate_hz, 7, &err) ==
                        EXIT_OK,
                    "%s: %s", DAMAGES[d].name, err.text))
             continue;
@@ -68,6 +72,7 @@ static void test_damages(void) {
               a.found.n ? a.found.list[0].evidence : "");
         free(pcm);
     }
+    soundfile_free(&longer);
     soundfile_free(&r);
 }
 
@@ -108,6 +113,56 @@ static void test_legacy(void) {
     free(x);
 }
 
+/* Poor recordings are sound: what a cheap microphone adds is neither noise without speech, nor a
+ * repetition, nor another channel. */
+static void test_poor_recordings(void) {
+    soundfile r;
+    analysis a;
+    if (!load(&r, RECORDINGS[1], 60)) return;
+    size_t n = r.n, rate = (size_t)r.facts.rate_hz;
+    float *x = malloc(2 * n * sizeof *x);
+    if (!CHECK(x != NULL, "no memory")) return;
+    for (size_t i = 0; i < n; i++)
+        x[i] = 0.5f * r.pcm[i] + 0.04f * sinf(6.2831853f * 50 * (float)i / (float)rate);
+    examine(&a, x, n, (int)rate);
+    CHECK(a.verdict == VERDICT_CLEAN, "hum: %s", called(&a));
+    /* Pauses of one value that is not zero. */
+    for (size_t i = 0; i < n; i++) x[i] = (fabsf(r.pcm[i]) > 0.01f ? 0.5f * r.pcm[i] : 0) + 0.05f;
+    examine(&a, x, n, (int)rate);
+    CHECK(findings_confidence(&a.found, FINDING_FRAMES_REPEATED) < FINDING_FAULT,
+          "an offset in pauses: %s", called(&a));
+    /* Twice the rate by straight lines. */
+    for (size_t i = 0; i + 1 < n; i++) {
+        x[2 * i] = r.pcm[i];
+        x[2 * i + 1] = (r.pcm[i] + r.pcm[i + 1]) / 2;
+    }
+    examine(&a, x, 2 * n - 2, 2 * (int)rate);
+    CHECK(findings_confidence(&a.found, FINDING_INTERLEAVED) < FINDING_FAULT, "straight lines: %s",
+          called(&a));
+    free(x);
+    soundfile_free(&r);
+}
+
+/* Of one word neither direction nor speed is a fault, whatever the networks think. */
+static void test_one_word(void) {
+    soundfile r;
+    analysis a;
+    if (!load(&r, RECORDINGS[1], 60)) return;
+    size_t rate = (size_t)r.facts.rate_hz, word = rate * 8 / 10;
+    float *x = malloc((word + 1) * sizeof *x);
+    int doubts = 0;
+    for (size_t at = 0; x && at + word < r.n; at += word) {
+        for (size_t i = 0; i < word; i++) x[i] = r.pcm[at + word - 1 - i];
+        examine(&a, x, word, (int)rate);
+        double reversed = findings_confidence(&a.found, FINDING_REVERSED);
+        doubts += reversed > 0.05;
+        CHECK(reversed < FINDING_FAULT, "at %zu: reversed, %g", at, reversed);
+    }
+    CHECK(doubts > 0, "no word was even suspected");
+    free(x);
+    soundfile_free(&r);
+}
+
 static void test_edges(void) {
     analysis a;
     float few[64] = {0.1f, -0.1f}, wild[12000];
@@ -120,6 +175,13 @@ static void test_edges(void) {
     for (int i = 0; i < 12000; i++) wild[i] = i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : 1e30f;
     examine(&a, wild, 12000, 24000);
     CHECK(!analysis_passes(&a), "numbers that are none: %s", analysis_verdict_name(a.verdict));
+    soundfile r;
+    if (!load(&r, RECORDINGS[1], 60)) return;
+    r.pcm[r.n / 2] = NAN;
+    examine(&a, r.pcm, r.n, r.facts.rate_hz);
+    CHECK(!analysis_passes(&a) && a.found.list[0].kind == FINDING_NOT_NUMBERS,
+          "one sample that is no number: %s", called(&a));
+    soundfile_free(&r);
 }
 
 int main(void) {
@@ -127,6 +189,8 @@ int main(void) {
     test_damages();
     test_direction();
     test_legacy();
+    test_poor_recordings();
+    test_one_word();
     test_edges();
     return check_done("test_analyze");
 }
