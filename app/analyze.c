@@ -12,7 +12,8 @@
 static const double SILENT_DB = -72;
 /* Clean speech stays below 2, cut speech above 10. */
 static const double SEAM_SURPRISE = 4.5;
-/* Speech has many outliers, and there are many grids: three on one are more often an accident. */
+/* Speech has many outliers, and there are many grids: three on one are an accident, unless
+ * they are large. */
 static const int SEAMS_FEW = 4;
 /* Behind a glitch the sound goes on; another frame is another sound. */
 static const double STRANGE_DB = 3.7;
@@ -116,7 +117,8 @@ static void judge_losses(analysis *a) {
 static double seam_confidence(const splice_facts *s) {
     double share = s->boundaries ? (double)s->broken / s->boundaries : 0;
     double mark = finding_confidence(s->size * share, s->size < 5 ? 2.2 : 0.9, 0.3);
-    double surprise = s->broken < SEAMS_FEW ? SEAM_SURPRISE + 1 : SEAM_SURPRISE;
+    bool weak = s->broken < SEAMS_FEW && s->size < 14;
+    double surprise = weak ? SEAM_SURPRISE + 1 : SEAM_SURPRISE;
     return mark * finding_confidence(s->surprise, surprise, 0.8);
 }
 
@@ -349,11 +351,31 @@ static void judge_displaced(analysis *a) {
              r->displaced->name, 100 * r->possible[0], 100 * r->without);
 }
 
+/* A file that begins and ends with the codes, at their rate and level, was never played: it should
+ * be their sound exactly. When it only says the same, an encoder that forgets or that serves two
+ * callers has made other codes of the words. Lossy codecs leave an ESTOI of 0.95 and more, but for
+ * those of 12 kbit/s. */
+static void judge_copy(analysis *a, const recode_trial *as_is) {
+    const alignment *laid = &as_is->laid;
+    bool copy = a->codec.as_long && fabs(laid->delay_s) * a->rate_hz < 0.5 && !laid->inverted &&
+                fabs(laid->gain_db) < 2;
+    double estoi = as_is->alike.estoi;
+    if (!copy || !as_is->alike.understood || estoi < REFERENCE_SAME) return;
+    finding *f = findings_add(&a->found, FINDING_CODES_DIFFER,
+                              left_over(&a->found) * finding_confidence(-estoi, -0.942, 0.01),
+                              "ESTOI with the sound of the codes", estoi, 0.942);
+    snprintf(f->evidence, sizeof f->evidence,
+             "it begins and ends with the sound of the codes, but is not that sound: SI-SDR %.1f "
+             "dB, ESTOI %.2f; other codes of these words (an encoder that forgets?), or a lossy "
+             "codec of very low rate",
+             as_is->alike.si_sdr_db, estoi);
+}
+
 static void judge_codes(analysis *a) {
     const recode_facts *r = &a->codec;
     const recode_trial *best = &r->trials[0], *as_is = recode_as_is(r);
     double leap = best->alike.si_sdr_db - as_is->alike.si_sdr_db;
-    if (best->kind != FINDING_KINDS && best->alike.si_sdr_db >= RECODE_EXACT_DB / 2) {
+    if (best->kind != FINDING_KINDS && best->alike.si_sdr_db >= RECODE_EXACT_DB / 2 && leap > 3) {
         finding *f = findings_add(&a->found, best->kind, finding_confidence(leap, 5, 2),
                                   "leap of SI-SDR with the codes so displaced, dB", leap, 5);
         snprintf(f->evidence, sizeof f->evidence,
@@ -363,6 +385,7 @@ static void judge_codes(analysis *a) {
         return;
     }
     /* The very sound of the codes needs no other proof. */
+    if (as_is->alike.si_sdr_db < RECODE_VERY_DB) judge_copy(a, as_is);
     if (as_is->alike.si_sdr_db >= RECODE_EXACT_DB || !r->codes.judged) return;
     finding *f = findings_add(
         &a->found, FINDING_UNLIKE_CODES,

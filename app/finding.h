@@ -44,6 +44,7 @@ enum { FINDINGS_MAX = 12 };
     X(OTHER_WORDS, "other-words", "something else than the reference")                         \
     X(CODES_DELAYED, "codes-delayed", "acoustic codebooks come too late or too early")         \
     X(CODES_REORDERED, "codes-reordered", "codebooks in another order")                        \
+    X(CODES_DIFFER, "codes-differ", "the same words, but decoded from other codes")            \
     X(CODEBOOKS_MISSING, "codebooks-missing", "decoded with fewer codebooks than there are")   \
     X(UNLIKE_CODES, "unlike-codes", "it does not say what its codes say")
 

@@ -213,7 +213,12 @@ int recode_measure(recode_facts *out, const codec_opener *opener, const sound *h
     if (rc == EXIT_OK)
         rc = sound_resample(&at_rate, &shorter, &SINC_FILE, info.sample_rate_hz, NULL, err);
     if (rc == EXIT_OK) rc = measure_own(out, codec, &at_rate, err);
-    if (rc == EXIT_OK && codes) rc = measure_given(out, opener, codec, &some, &at_rate, err);
+    if (rc == EXIT_OK && codes) {
+        size_t wanted = some.frames * (size_t)info.frame_samples, have = shorter.n;
+        size_t apart = have > wanted ? have - wanted : wanted - have;
+        out->as_long = heard->rate_hz == info.sample_rate_hz && apart < (size_t)info.frame_samples;
+        rc = measure_given(out, opener, codec, &some, &at_rate, err);
+    }
     sound_free(&at_rate);
     moshi_codec_close(codec);
     return rc;

@@ -41,6 +41,7 @@ typedef struct recode_facts {
     size_t given_frames;                  /* of the codes that sound */
     double possible[AGREEMENT_CODEBOOKS]; /* as `returns`, of the given codes */
     agreement codes;                      /* the given ones and those of the recording */
+    bool as_long; /* the recording is at the codec's rate and lasts as long as the codes */
     int n_trials;
     recode_trial trials[RECODE_TRIALS]; /* best first */
     /* The codes themselves are displaced: what it is and what the first codebook reaches without
