@@ -8,6 +8,7 @@
 #include "sample.h"
 
 #include <float.h>
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -659,9 +660,19 @@ size_t mo_plan_record_bytes(const mo_plan *plan) {
     return (size_t)plan->linear.rows * mo_q_record_bytes(plan->shape.blocks);
 }
 
+/* Rows that lie one after the other are one: a few long calls instead of many short ones. */
+static void act_plan(mo_op_act *op) {
+    mo_view *in = &op->in, *out = &op->out;
+    size_t cols = (size_t)out->cols, all = (size_t)out->rows * cols;
+    if (in->row_stride != cols || out->row_stride != cols || all > INT_MAX - COL_BLOCK) return;
+    in->rows = out->rows = 1;
+    in->cols = out->cols = (int)all;
+}
+
 void mo_plan_init(mo_plan *plan, const mo_op *op) {
     memset(plan, 0, sizeof *plan);
     plan->op = *op;
+    if (op->kind == MO_OP_ACT) act_plan(&plan->op.u.act);
     if (op->kind == MO_OP_LINEAR) linear_plan(plan);
     if (op->kind == MO_OP_RVQ_PICK) plan->codebook_radius = largest_norm(op->u.rvq_pick.codebook);
 }
