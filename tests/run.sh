@@ -13,6 +13,11 @@ cores() {
     nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1
 }
 
+# Drivers of graphics cards leak and race in ways that are not ours: under sanitizers there are none.
+if [ -n "${SAN:-}" ]; then
+    export VK_DRIVER_FILES=/nonexistent VK_ICD_FILENAMES=/nonexistent
+fi
+
 # How to start a program: with a time limit where there is one, and with fixed addresses under the
 # thread sanitizer, which cannot place its shadow memory on kernels that randomise widely.
 launcher() {

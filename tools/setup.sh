@@ -42,7 +42,7 @@ missing_to_test() {
     have clang-format || say "clang-format|checks the format of the sources"
     have shellcheck || say "shellcheck|checks the shell scripts"
     have cppcheck || say "cppcheck|static analysis"
-    have vulkaninfo && vulkaninfo --summary 2>/dev/null | grep -q deviceName ||
+    { have vulkaninfo && vulkaninfo --summary 2>/dev/null | grep -q deviceName; } ||
         say "mesa-vulkan-drivers|a graphics card played by the processor, for tests"
     have vulkaninfo || say "vulkan-tools|tells which graphics cards there are"
     have spirv-val || say "spirv-tools|checks the shaders"
