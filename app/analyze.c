@@ -164,7 +164,7 @@ static void judge_time(analysis *a) {
     const voice_facts *v = &a->voice;
     double room = left_over(&a->found);
     /* Little speech is little evidence. */
-    double needed = 3 + 5 / (v->heard_s + 0.1), most = v->heard_s < DIRECTION_S ? DOUBT : 1;
+    double needed = 3 + 6 / (v->heard_s + 0.1), most = v->heard_s < DIRECTION_S ? DOUBT : 1;
     finding *f = findings_add(&a->found, FINDING_REVERSED,
                               room * fmin(most, finding_confidence(-v->direction, needed, 1.5)),
                               "evidence for backwards", -v->direction, needed);

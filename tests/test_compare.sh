@@ -135,6 +135,10 @@ expect 'wrong, and recorded' 0 'differs from the reference' \
 expect 'two traces' 1 '^verdict  D' quick "$program" compare "$trace" "$work/wrong.trace"
 head -c 200000 "$trace" >"$work/cut.trace"
 expect 'cut off' 2 'is it cut off' quick "$program" compare "$work/cut.trace" cpu
+: >"$work/empty.trace"
+expect 'never written' 2 'empty.trace: not a safetensors file' quick "$program" compare "$work/empty.trace" cpu
+expect 'no such format' 2 "q9: device 'q9' is not available" quick "$program" compare cpu q9
+expect 'a word twice' 2 "'kv=f32' is the second word of its kind" quick "$program" compare cpu cpu+kv=bf16+kv=f32
 expect 'over a file of the model' 2 'config.json' quick "$program" compare cpu --record "$work/late/config.json" -m "$work/late"
 
 # ---- two recordings ------------------------------------------------------------------------------
