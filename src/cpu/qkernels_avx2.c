@@ -33,9 +33,11 @@ static inline ivec a_done(avec acc, int32_t sum, const int zero, const q_kind ki
     return zero ? i_add1(acc, -zero * sum) : acc;
 }
 
-#define Q_STRIPS_1 4
-#define Q_STRIPS_2 2
-#define Q_STRIPS_4 1
+#define Q_ROWS        4
+#define Q_STRIPS_1    4
+#define Q_STRIPS_2    2
+#define Q_STRIPS_4    1
+#define Q_STRIPS_MORE 1
 #include "qkernels_body.h"
 
 static const mo_qkernels kernels = {quantise_rows, linear_any};

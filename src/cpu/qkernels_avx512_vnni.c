@@ -80,9 +80,11 @@ static inline ivec a_done(avec acc, int32_t sum, const int zero, const q_kind ki
     return zero ? _mm512_sub_epi32(acc, _mm512_set1_epi32(zero * sum)) : acc;
 }
 
-#define Q_STRIPS_1 4
-#define Q_STRIPS_2 4
-#define Q_STRIPS_4 2
+#define Q_ROWS        8
+#define Q_STRIPS_1    4
+#define Q_STRIPS_2    4
+#define Q_STRIPS_4    4
+#define Q_STRIPS_MORE 2
 #include "qkernels_body.h"
 
 static const mo_qkernels kernels = {quantise_rows, linear_any};

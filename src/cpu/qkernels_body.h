@@ -9,10 +9,10 @@
  *   xvec, x_four: four q for each of 16 rows
  *   avec: 16 sums of products under way; a_zero, a_step (+ the products of a wvec and an xvec),
  *   a_done (less zero * sum(q), which a row's record holds), each told which numbers they are
- * and the shapes of register tiles, strips per number of rows: Q_STRIPS_1 Q_STRIPS_2 Q_STRIPS_4.
- * Compare qkernels.c. */
+ * and the shapes of register tiles, strips per number of rows: Q_STRIPS_1 Q_STRIPS_2 Q_STRIPS_4,
+ * and where Q_ROWS is more than 4 Q_STRIPS_MORE. Compare qkernels.c. */
 
-enum { Q_ROWS = 4, Q_STRIPS = 4 };
+enum { Q_STRIPS = 4 };
 
 /* The rows of one tile; those past its end repeat the last one: computed, never stored. */
 typedef struct q_rows {
@@ -239,8 +239,10 @@ ALWAYS_INLINE void tile_strips(const mo_qlinear_job *q, const q_rows *t, int val
             tile_strips(q, t, valid, strip0, strip1, 1, Q_STRIPS_1, form);                     \
         else if (valid == 2)                                                                   \
             tile_strips(q, t, valid, strip0, strip1, 2, Q_STRIPS_2, form);                     \
-        else                                                                                   \
+        else if (Q_ROWS == 4 || valid <= 4)                                                    \
             tile_strips(q, t, valid, strip0, strip1, 4, Q_STRIPS_4, form);                     \
+        else                                                                                   \
+            tile_strips(q, t, valid, strip0, strip1, Q_ROWS, Q_STRIPS_MORE, form);             \
     }
 TILES(tiles_q8, MO_QFORM_Q8)
 TILES(tiles_q4, MO_QFORM_Q4)

@@ -27,9 +27,11 @@ static inline ivec a_done(avec a, int32_t sum, const int zero, const q_kind kind
     return less_zero(x, sum, zero, kind);
 }
 
-#define Q_STRIPS_1 2
-#define Q_STRIPS_2 1
-#define Q_STRIPS_4 1
+#define Q_ROWS        4
+#define Q_STRIPS_1    2
+#define Q_STRIPS_2    1
+#define Q_STRIPS_4    1
+#define Q_STRIPS_MORE 1
 #include "qkernels_body.h"
 
 static const mo_qkernels kernels = {quantise_rows, linear_any};
