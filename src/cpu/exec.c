@@ -298,25 +298,25 @@ static int64_t position_of(const mo_view *pos, int static_pos, int slot) {
     return pos->buf ? *i32_at(pos, slot, 0) : static_pos;
 }
 
-/* Unit = slot: should the rows wrap around the ring, the later one must win. */
+/* Unit = one head of keys and the queries that meet it; all rows, because the later one must win
+ * should they wrap around the ring. */
 static void rope_kv_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
     const mo_op_rope_kv *op = &plan->op.u.rope_kv;
-    int hd = op->kv.head_dim;
+    const int hd = op->kv.head_dim, group = op->heads / op->kv.kv_heads;
     (void)thread;
     for (int unit = unit0; unit < unit1; unit++) {
-        int slot = ex->active[unit];
+        int slot = ex->active[unit / op->kv.kv_heads], head = unit % op->kv.kv_heads;
         int64_t first = position_of(&op->pos, op->static_pos, slot);
         for (int row = 0; row < op->qkv.rows; row++) {
             const float *table = op->table.buf ? f32_at(&op->table, slot, row) : NULL;
             float *q = f32_at(&op->qkv, slot, row);
-            float *k = q + (size_t)op->heads * (size_t)hd;
+            float *k = q + (size_t)(op->heads + head) * (size_t)hd;
             float *v = k + (size_t)op->kv.kv_heads * (size_t)hd;
-            for (int h = 0; h < op->heads; h++, q += hd) rotate(op->kind, table, hd, q);
-            for (int h = 0; h < op->kv.kv_heads; h++, k += hd, v += hd) {
-                rotate(op->kind, table, hd, k);
-                kv_store(&op->kv, k, kv_at(op->kv.k, &op->kv, slot, h, first + row));
-                kv_store(&op->kv, v, kv_at(op->kv.v, &op->kv, slot, h, first + row));
-            }
+            for (int h = head * group; h < (head + 1) * group; h++)
+                rotate(op->kind, table, hd, q + (size_t)h * (size_t)hd);
+            rotate(op->kind, table, hd, k);
+            kv_store(&op->kv, k, kv_at(op->kv.k, &op->kv, slot, head, first + row));
+            kv_store(&op->kv, v, kv_at(op->kv.v, &op->kv, slot, head, first + row));
         }
     }
 }
@@ -599,6 +599,8 @@ int mo_plan_units(const mo_plan *plan, const mo_exec *ex) {
     }
     case MO_OP_ROPE_TABLE:
         return ex->n_active * op->u.rope_table.out.rows;
+    case MO_OP_ROPE_KV:
+        return ex->n_active * op->u.rope_kv.kv.kv_heads;
     case MO_OP_ATTEND:
         return ex->n_active * op->u.attend.heads;
     case MO_OP_ACT:
@@ -631,7 +633,7 @@ double mo_plan_cost(const mo_plan *plan, const mo_exec *ex) {
     case MO_OP_ROPE_TABLE:
         return ex->n_active * view_size(&op->u.rope_table.out) * 10.0;
     case MO_OP_ROPE_KV:
-        return ex->n_active * view_size(&op->u.rope_kv.qkv) * 1.0;
+        return ex->n_active * view_size(&op->u.rope_kv.qkv) * 2.0;
     case MO_OP_ATTEND:
         return attend_cost(plan, ex);
     case MO_OP_ACT:
