@@ -12,6 +12,10 @@
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 /* Register sets the operating system saves on a task switch (XCR0); 0 without XSAVE. */
 static uint64_t saved_registers(void) {
@@ -49,6 +53,22 @@ bool mo_cpu_has_avx_vnni(void) {
 bool mo_cpu_has_avx512_vnni(void) {
     unsigned a, b, c, d;
     return mo_cpu_has_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & bit_AVX512VNNI);
+}
+
+/* The system must allow the large registers, once for the whole process. */
+bool mo_cpu_has_amx_int8(void) {
+#if defined(__linux__) && defined(__x86_64__)
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    const uint64_t tiles = UINT64_C(3) << 17;
+    const unsigned amx_tile_int8 = 3u << 24;
+    unsigned a, b, c, d;
+    if (!mo_cpu_has_avx512_vnni() || (saved_registers() & tiles) != tiles) return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & amx_tile_int8) != amx_tile_int8)
+        return false;
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+    return false;
+#endif
 }
 
 bool mo_cpu_has_neon(void) {
@@ -91,6 +111,9 @@ bool mo_cpu_has_avx_vnni(void) {
     return false;
 }
 bool mo_cpu_has_avx512_vnni(void) {
+    return false;
+}
+bool mo_cpu_has_amx_int8(void) {
     return false;
 }
 

@@ -215,7 +215,7 @@ static const mo_kernels kernels_c = {"c", linear_c, norm_c, act_c, act_mul_c, at
 
 const char *mo_cpu_level_name(mo_cpu_level level) {
     static const char *const names[MO_CPU_LEVEL_COUNT] = {
-        "auto", "c", "neon", "neon_dot", "avx2", "avx2_vnni", "avx512", "avx512_vnni"};
+        "auto", "c", "neon", "neon_dot", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "amx"};
     return (int)level >= 0 && level < MO_CPU_LEVEL_COUNT ? names[level] : "?";
 }
 
@@ -241,6 +241,8 @@ const mo_kernels *mo_kernels_get(mo_cpu_level level) {
         return mo_cpu_has_avx512() ? mo_kernels_avx512() : NULL;
     case MO_CPU_LEVEL_AVX512_VNNI:
         return mo_cpu_has_avx512_vnni() && mo_qkernels_avx512_vnni() ? mo_kernels_avx512() : NULL;
+    case MO_CPU_LEVEL_AMX:
+        return mo_cpu_has_amx_int8() && mo_qkernels_amx() ? mo_kernels_avx512() : NULL;
     case MO_CPU_LEVEL_AUTO:
         return mo_kernels_get(mo_cpu_level_best());
     default:

@@ -18,6 +18,7 @@ typedef enum mo_cpu_level {
     MO_CPU_LEVEL_AVX2_VNNI,
     MO_CPU_LEVEL_AVX512,
     MO_CPU_LEVEL_AVX512_VNNI,
+    MO_CPU_LEVEL_AMX, /* AVX-512 with VNNI, and AMX where there are many rows */
     MO_CPU_LEVEL_COUNT
 } mo_cpu_level;
 

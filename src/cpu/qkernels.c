@@ -126,6 +126,8 @@ const mo_qkernels *mo_qkernels_get(mo_cpu_level level) {
         return mo_qkernels_avx2_vnni();
     case MO_CPU_LEVEL_AVX512_VNNI:
         return mo_qkernels_avx512_vnni();
+    case MO_CPU_LEVEL_AMX:
+        return mo_qkernels_amx();
     case MO_CPU_LEVEL_AUTO:
         return mo_qkernels_get(mo_cpu_level_best());
     default:

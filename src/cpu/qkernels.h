@@ -110,6 +110,7 @@ const mo_qkernels *mo_qkernels_get(mo_cpu_level level);
 const mo_qkernels *mo_qkernels_avx2(void);
 const mo_qkernels *mo_qkernels_avx2_vnni(void);
 const mo_qkernels *mo_qkernels_avx512_vnni(void);
+const mo_qkernels *mo_qkernels_amx(void);
 const mo_qkernels *mo_qkernels_neon(void);
 const mo_qkernels *mo_qkernels_neon_dot(void);
 

@@ -12,6 +12,8 @@
  * and the shapes of register tiles, strips per number of rows: Q_STRIPS_1 Q_STRIPS_2 Q_STRIPS_4,
  * and where Q_ROWS is more than 4 Q_STRIPS_MORE. Compare qkernels.c. */
 
+#include "qfactors.h"
+
 enum { Q_STRIPS = 4 };
 
 /* The rows of one tile; those past its end repeat the last one: computed, never stored. */
@@ -108,37 +110,6 @@ ALWAYS_INLINE void dots(const q_rows *t, q_place at, const uint8_t *const *numbe
     }
 }
 
-/* What the sums of one strip's block are multiplied with, and what is added per sum(q). */
-ALWAYS_INLINE void factors(const uint8_t *group, const uint8_t *block, const mo_qform form,
-                           fvec scale[2], fvec *offset) {
-    switch (form) {
-    case MO_QFORM_Q8:
-    case MO_QFORM_Q4:
-        scale[0] = f_load_f16(group);
-        break;
-    case MO_QFORM_Q4_K:
-        scale[0] = f_mul(f_load_f16(group), f_load_u8(block));
-        *offset = f_mul(f_load_f16(group + 32), f_load_u8(block + 16));
-        break;
-    case MO_QFORM_Q6_K:
-        scale[0] = f_mul(f_load_f16(group), f_load_i8(block));
-        scale[1] = f_mul(f_load_f16(group), f_load_i8(block + 16));
-        break;
-    case MO_QFORM_GROUPS4:
-    case MO_QFORM_GROUPS8:
-        scale[0] = f_load_bf16(group);
-        *offset = f_load_bf16(group + 32);
-        break;
-    case MO_QFORM_GROUPS4_WIDE:
-    case MO_QFORM_GROUPS8_WIDE:
-        scale[0] = f_load(group);
-        *offset = f_load(group + 64);
-        break;
-    default:
-        break;
-    }
-}
-
 /* One block of S strips for R rows. */
 ALWAYS_INLINE void block_add(const q_rows *t, q_place at, const uint8_t *const *groups,
                              const uint8_t *const *w, fvec (*acc)[Q_STRIPS], const int R,
@@ -164,15 +135,6 @@ ALWAYS_INLINE void block_add(const q_rows *t, q_place at, const uint8_t *const *
             acc[r][s] = a;
         }
     }
-}
-
-/* Fetch what a stream needs in AHEAD bytes' time. `turned`: that lies beyond the strip, and
- * the stream goes on `onward` bytes later. Addresses, not pointers: they may lie past the end
- * of the matrix, where fetching does nothing. */
-ALWAYS_INLINE void fetch_ahead(const uint8_t *w, bool turned, size_t onward, const size_t bytes) {
-    uintptr_t at = (uintptr_t)w + AHEAD + (turned ? onward : 0);
-    UNROLL
-    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch((const void *)(at + i));
 }
 
 /* R rows by S strips of outputs kept in registers over all blocks: S streams of memory at once. R,
