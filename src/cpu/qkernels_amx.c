@@ -12,7 +12,7 @@
 #include "qfactors.h"
 
 /* Tiles by number, because their names become text: sums, inputs, weights. */
-enum { AMX_ROWS = 16, LEAST_ROWS = 6, SUMS = 0, INPUTS = 1, WEIGHTS = 2 };
+enum { AMX_ROWS = 16, LEAST_ROWS = 12, SUMS = 0, INPUTS = 1, WEIGHTS = 2 };
 
 /* What LDTILECFG reads. */
 typedef struct tile_config {
