@@ -17,6 +17,18 @@ static const char *text(const json_t *object, const char *key) {
 
 /* ---- the page ------------------------------------------------------------------------------- */
 
+/* The largest of the published models that would be in real time, or NULL. */
+static const json_t *largest_in_time(const json_t *forecasts) {
+    const json_t *best = NULL;
+    size_t i;
+    json_t *f;
+    json_array_foreach(forecasts, i, f) {
+        bool larger = !best || number(f, "memory_bytes") > number(best, "memory_bytes");
+        if (number(f, "real_time") >= 1 && larger) best = f;
+    }
+    return best;
+}
+
 void bench_verdict(const json_t *root, char *out, size_t cap) {
     const json_t *frame = json_object_get(json_object_get(root, "stages"), "frame");
     double rate = number(root, "frames_s"), need = number(root, "frame_rate_hz");
@@ -31,8 +43,12 @@ void bench_verdict(const json_t *root, char *out, size_t cap) {
     if (n < cap && x >= 1 && number(frame, "p99_ms") > 1e3 / need)
         n += (size_t)snprintf(out + n, cap - n, ", but not in every frame");
     if (n < cap && sessions > 1)
-        snprintf(out + n, cap - n, "; %.0f sessions, %.1f frames/s together", sessions,
-                 rate * sessions);
+        n += (size_t)snprintf(out + n, cap - n, "; %.0f sessions, %.1f frames/s together", sessions,
+                              rate * sessions);
+    const json_t *other = x < 1 ? largest_in_time(json_object_get(root, "forecast")) : NULL;
+    if (n < cap && other)
+        snprintf(out + n, cap - n, "; %s as %s would run at %.1fx real time", text(other, "preset"),
+                 text(other, "type"), number(other, "real_time"));
 }
 
 static void print_stage(const json_t *stages, const char *name, double limit) {

@@ -1,6 +1,6 @@
 #!/bin/sh
-# bench.sh - how fast this machine is: the whole conversation, the codec in its official size, the
-# products of matrices. `make bench` runs it with B, the build directory. SPEED.md explains.
+# bench.sh - how fast this machine is: the whole conversation, models and codec in their published
+# sizes, the products of matrices. `make bench` runs it with B, the build directory. SPEED.md explains.
 set -eu
 cd "$(dirname "$0")/.."
 program=$B/moshi
@@ -25,6 +25,13 @@ done
 rm -f "$answer.txt"
 echo
 
+for run in "" "--context 3000" "--preset mimi --threads 1" "--preset stt-1b --type q8_0" \
+    "--preset stt-1b --type q4_K" "--preset hibiki-1b --type q4_K"; do
+    echo "moshi bench $run"
+    # shellcheck disable=SC2086 # several words
+    "$program" bench $run --seconds 3 | sed -n '/^loaded/,/^this machine/p'
+    echo
+done
 "$B/tests/bench/bench_mimi"
 echo
 "$B/tests/test_ops" --bench

@@ -7,7 +7,7 @@ case ${1:?usage: tests/test_bench.sh path/to/moshi} in
 *) moshi=$PWD/$1 ;;
 esac
 unset MOSHI_MODEL MOSHI_DEVICE MOSHI_USE_CPU
-passed=0 failed=0
+passed=0 failed=0 skipped=0
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/moshi-bench-XXXXXX") || exit 1
 trap 'rm -rf "$dir"' EXIT
@@ -31,6 +31,10 @@ run() { # run CODE ARGUMENTS...: the program ends with that exit code
     "$moshi" "$@" >out 2>err </dev/null
     got=$?
     check "moshi $*: exit code $got, wanted $want" [ "$got" = "$want" ]
+}
+skip() {
+    skipped=$((skipped + 1))
+    echo "SKIP $1"
 }
 says() { check "does not say '$1'" grep -qF -e "$1" err; }
 prints() { check "does not print '$1'" grep -qF -e "$1" out; }
@@ -97,10 +101,15 @@ prints "this machine: "
 prints "moshi-7b"
 
 # ---- presets -----------------------------------------------------------------------------------
-run 0 bench --preset mimi --type f32 --frames 1 --seconds 1 --threads 1 --json
-check "the codec's parameters" test "$(value out parameters)" -gt 80000000
-check "stages a codec lacks" test -z "$(stage out temporal read_bytes_s)"
-holds "the load is what was planned" "$(value out peak_share) < 1.5"
+# A codec of 96 million numbers is slow with sanitizers.
+if [ -z "${SAN:-}" ]; then
+    run 0 bench --preset mimi --type f32 --frames 1 --seconds 1 --threads 1 --json
+    check "the codec's parameters" test "$(value out parameters)" -gt 80000000
+    check "stages a codec lacks" test -z "$(stage out temporal read_bytes_s)"
+    holds "the load is what was planned" "$(value out peak_share) < 1.5"
+else
+    skip "the codec as a preset: with sanitizers"
+fi
 run 2 bench --preset mimi --compare a.json --frames 1
 says "cannot be compared: its model"
 
@@ -124,19 +133,23 @@ says "other.json: wanted what moshi bench --json prints"
 run 2 bench --compare nothing.json
 says "nothing.json"
 # 1024 conversations of 7 billion parameters are more than any machine has that runs this.
-run 5 bench --preset moshi-7b --type f32 --sessions 1024
-says "not enough memory: weights take"
-says "are available"
+if grep -q MemAvailable /proc/meminfo 2>/dev/null; then
+    run 5 bench --preset moshi-7b --type f32 --sessions 1024
+    says "not enough memory: weights take"
+    says "are available"
+else
+    skip "the system does not say how much memory is available"
+fi
 
 # ---- interrupted -------------------------------------------------------------------------------
 "$moshi" bench --seconds 600 --threads 1 >out 2>err </dev/null &
 pid=$!
-sleep 2
+sleep "${SAN:+1}4"
 kill -INT "$pid"
 wait "$pid"
 check "interrupted: exit code" test $? = 130
 prints "this machine: "
 says "interrupted"
 
-echo "test_bench: $passed passed, $failed failed, 0 skipped"
+echo "test_bench: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]
