@@ -62,11 +62,12 @@ static int find_activity(activity *a, level_facts *out, const float *pcm, size_t
     a->frames = n / a->frame;
     a->power = malloc((a->frames + 1) * sizeof *a->power);
     a->on = calloc(a->frames + 1, sizeof *a->on);
-    float *sorted = malloc((a->frames + n + 1) * sizeof *sorted), *x = sorted + a->frames;
+    float *sorted = malloc((a->frames + n + 1) * sizeof *sorted);
     if (!a->power || !a->on || !sorted) {
         free(sorted);
         return app_no_memory(err);
     }
+    float *x = sorted + a->frames;
     high_pass(x, pcm, n, rate_hz);
     for (size_t f = 0; f < a->frames; f++) {
         double sum = 0;
