@@ -145,7 +145,11 @@ static int try_engine(probe *p, const trial *t) {
     o.progress_user = p;
     o.breadcrumb = probe_breadcrumb(p);
     probe_stage(p, "weights");
-    if (moshi_engine_open(&engine, &o, &err) < 0) return tell_error(p, &err);
+    if (moshi_engine_open(&engine, &o, &err) < 0) {
+        const char *stage = o.breadcrumb->stage;
+        if (stage && !strcmp(stage, "weights")) on_weights(p, 0, 0); /* the one that failed */
+        return tell_error(p, &err);
+    }
     moshi_engine_get_info(engine, &info);
     probe_tell(p, json_pack("{s:s, s:i}", "kernels", info.kernels, "threads", info.threads));
     rc = first_frames(p, engine, &info);

@@ -349,7 +349,6 @@ static const mo_tensor_view *find_fitting(mo_loader *ld, const char *name, int n
 static const mo_tensor_view *accept(mo_loader *ld, const mo_tensor_view *t) {
     if (ld->used[t - ld->ck->tensors]) return t;
     count_tensor(ld, t, t->count);
-    leave_crumb(ld, t->name);
     progress(ld, t->bytes);
     return ld->failed ? NULL : t;
 }
@@ -360,6 +359,7 @@ static const mo_tensor_view *take(mo_loader *ld, const char *name, int ndim, con
     if (!t || ld->used[t - ld->ck->tensors]) return t;
     const char *problem = ld->trusted ? NULL : mo_tensor_problem(t);
     if (problem && !fail_problem(ld, t->name, problem)) return NULL;
+    leave_crumb(ld, t->name);
     return accept(ld, t);
 }
 
@@ -558,6 +558,7 @@ static const mo_weight *load_rows(mo_loader *ld, mo_layout layout, const mo_lora
     if (halved) return load_halved(ld, t, m);
     size_t skip = (size_t)m->first * (size_t)m->cols * mo_dtype_bytes(t->dtype);
     const mo_matrix src = floats(t->dtype, m->n, m->cols, (const uint8_t *)t->data + skip);
+    if (!ld->used[t - ld->ck->tensors]) leave_crumb(ld, t->name); /* before it can go wrong */
     const mo_weight *w = upload_judged(ld, t, src, layout);
     return w && accept(ld, t) ? w : NULL;
 }
