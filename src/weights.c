@@ -209,7 +209,7 @@ int mo_loader_begin(mo_loader *ld, mo_weights *pool, const mo_checkpoint *ck, mo
 static void gave_up(mo_loader *ld, mo_fault fault, const char *tensor) {
     const mo_audit *s = ld->audit;
     if (!s || ld->failed == MOSHI_ENOMEM) return;
-    ld->failed = s->fault(s->user, fault, tensor, ld->err->text);
+    ld->failed = s->fault(s->user, fault, tensor, ld->err ? ld->err->text : "");
 }
 
 static void refuse_surplus(mo_loader *ld, size_t i, size_t n) {
