@@ -84,9 +84,10 @@ endif
 
 # Optional: without it the library computes on the CPU only and says so.
 HAVE_VULKAN := $(if $(call have_lib,vulkan,vulkan/vulkan.h),$(shell command -v glslangValidator))
+VULKAN_CFLAGS := $(shell $(PKG_CONFIG) --cflags vulkan 2>/dev/null)
 
 CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
-CONFIG := $(shell printf '%s' '$(CC) $(CC_VERSION) $(OPT) $(CFLAGS) $(LDFLAGS) $(SAN) $(BASE)$(if $(HAVE_CURL),, without curl)$(if $(HAVE_KISSFFT),, without kissfft)$(if $(HAVE_PNG),, without libpng)' | cksum | cut -d' ' -f1)
+CONFIG := $(shell printf '%s' '$(CC) $(CC_VERSION) $(OPT) $(CFLAGS) $(LDFLAGS) $(SAN) $(BASE)$(if $(HAVE_CURL),, without curl)$(if $(HAVE_KISSFFT),, without kissfft)$(if $(HAVE_PNG),, without libpng)$(if $(HAVE_VULKAN),, without vulkan)' | cksum | cut -d' ' -f1)
 B := build/$(CONFIG)
 
 ifeq ($(V),)
@@ -219,7 +220,8 @@ $(LIB_OBJ): $(B)/%.o: %.c | need-compiler
 	$(Q)$(COMPILE) $(DEFINES) -Isrc $(OUTPUT)
 
 ifneq ($(HAVE_VULKAN),)
-$(B)/src/devices.o $(B)/tests/test_vulkan.o: DEFINES = -DMO_HAVE_VULKAN
+$(B)/src/devices.o $(B)/tests/test_vulkan.o: DEFINES = -DMO_HAVE_VULKAN $(VULKAN_CFLAGS)
+$(filter $(B)/src/vulkan/%,$(LIB_OBJ)): DEFINES = $(VULKAN_CFLAGS)
 # Includes that the compiler only finds once they are made.
 $(B)/src/vulkan/pipelines.o: $(SHADERS)
 $(B)/src/vulkan/pipelines.o: DEFINES = -I$(B)/vulkan

@@ -82,12 +82,19 @@ static bool holds(const char *text, const char *part) {
     return false;
 }
 
+/* "vulkan:4" asks for the fifth card, also where there is only one and it is an RTX 4090. */
+static bool is_number(const char *text) {
+    size_t digits = strspn(text, "0123456789");
+    return digits > 0 && digits <= 2 && !text[digits];
+}
+
 /* Which of n devices of this backend `name` means: its own name, the backend's for the first one
  * that is not by request, or a part of what its maker calls it after the colon. -1: none. */
 static int match(const mo_backend_ops *ops, const char *name, const moshi_device_info *all, int n) {
     const char *part = name + strlen(ops->name);
     for (int i = 0; i < n; i++)
         if (!strcmp(all[i].name, name)) return i;
+    if (*part && is_number(part + 1)) return -1;
     for (int i = 0; i < n; i++)
         if (*part ? part[1] && holds(all[i].description, part + 1) : !all[i].on_request) return i;
     return -1;

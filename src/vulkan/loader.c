@@ -57,17 +57,17 @@ static VkResult create_instance(PFN_vkGetInstanceProcAddr entry, VkInstance *out
         return VK_ERROR_INCOMPATIBLE_DRIVER;
     /* Drivers that are not wholly Vulkan, such as those on top of Metal, show up on request only.
      */
-    const char *portability = VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME;
+    const char *portability = "VK_KHR_portability_enumeration"; /* headers since 1.3.208 name it */
+    enum { ENUMERATE_PORTABILITY = 1 };
     bool portable = has_instance_extension(entry, portability);
     const VkApplicationInfo app = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
                                    .pApplicationName = "moshi",
                                    .apiVersion = VK_API_VERSION_1_1};
-    const VkInstanceCreateInfo info = {
-        .sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
-        .flags = portable ? VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR : 0,
-        .pApplicationInfo = &app,
-        .enabledExtensionCount = portable,
-        .ppEnabledExtensionNames = &portability};
+    const VkInstanceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
+                                       .flags = portable ? ENUMERATE_PORTABILITY : 0,
+                                       .pApplicationInfo = &app,
+                                       .enabledExtensionCount = portable,
+                                       .ppEnabledExtensionNames = &portability};
     return create(&info, NULL, out);
 }
 

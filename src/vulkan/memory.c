@@ -85,13 +85,13 @@ static vk_block *block_with(vk_device *d, uint32_t type, bool visible,
 
 /* ---- buffers -------------------------------------------------------------------------------- */
 
-/* Types from the one to be preferred down: every flag of `want`, then without being the device's
- * own, then anything. */
+/* Types from the one to be preferred down. What the host writes to must be mappable, also where the
+ * device's own memory is not or has no room left; the rest may end up in the host's memory. */
 static vk_block *place(vk_device *d, bool visible, const VkMemoryRequirements *need,
                        VkDeviceSize *at) {
     const VkMemoryPropertyFlags local = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT;
-    const VkMemoryPropertyFlags wants[] = {visible || d->unified ? local | MAPPABLE : local, local,
-                                           MAPPABLE};
+    const VkMemoryPropertyFlags wants[] = {visible || d->unified ? local | MAPPABLE : local,
+                                           visible ? MAPPABLE : local, MAPPABLE};
     for (size_t i = 0; i < sizeof wants / sizeof wants[0]; i++)
         for (uint32_t type = 0; type < d->memory.memoryTypeCount; type++) {
             VkMemoryPropertyFlags flags = d->memory.memoryTypes[type].propertyFlags;
@@ -163,7 +163,10 @@ static bool copy_now(vk_device *d, VkBuffer from, VkDeviceSize from_at, VkBuffer
     const VkMemoryBarrier after = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
                                    .srcAccessMask = VK_ACCESS_TRANSFER_WRITE_BIT,
                                    .dstAccessMask =
-                                       VK_ACCESS_HOST_READ_BIT | VK_ACCESS_SHADER_READ_BIT};
+                                       VK_ACCESS_HOST_READ_BIT | VK_ACCESS_SHADER_READ_BIT |
+                                       VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT};
+    const VkPipelineStageFlags next = VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT |
+                                      VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT;
     if (d->lost || d->fns.BeginCommandBuffer(d->copies, &begin) != VK_SUCCESS) return false;
     if (from) {
         const VkBufferCopy region = {from_at, to_at, bytes};
@@ -171,9 +174,8 @@ static bool copy_now(vk_device *d, VkBuffer from, VkDeviceSize from_at, VkBuffer
     } else {
         d->fns.CmdFillBuffer(d->copies, to, to_at, bytes, 0);
     }
-    d->fns.CmdPipelineBarrier(d->copies, VK_PIPELINE_STAGE_TRANSFER_BIT,
-                              VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0,
-                              1, &after, 0, NULL, 0, NULL);
+    d->fns.CmdPipelineBarrier(d->copies, VK_PIPELINE_STAGE_TRANSFER_BIT, next, 0, 1, &after, 0,
+                              NULL, 0, NULL);
     return d->fns.EndCommandBuffer(d->copies) == VK_SUCCESS && mo_vk_submit(d, d->copies);
 }
 

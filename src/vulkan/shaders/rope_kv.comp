@@ -69,6 +69,7 @@ void main() {
     if (is_q) return;
     if (gl_LocalInvocationID.x == 0) top_bits = 0;
     memoryBarrierBuffer();
+    memoryBarrierShared(); /* the translation to Metal goes by these alone */
     barrier();
     float d = p.dtype == I8 ? step_of(x) : 0.0;
     int position = (p.static_pos < 0 ? pos.data[at(p.pos, slot, 0)] : p.static_pos) + int(row);
