@@ -82,13 +82,11 @@ static void describe(const char *tap, char *out, size_t size) {
  * earlier layers add up and softmax and gates amplify them: the largest seen with quantised
  * weights was 3.9 times that of one matrix for a row, 9.3 for an element that no gate had passed
  * (demo model, q8_0 to q4_0, five recordings of 30 frames). */
-static const double ROW_MARGIN = 8, ELEMENT_MARGIN = 25, SILENCE = 1e-6;
+static const double ROW_MARGIN = 8, ELEMENT_MARGIN = 25;
 
 /* Relative RMS error of a row, its worst element, and the error of that one relative to itself or
- * to the RMS of the row, whichever is larger, and `silence` at least. A NaN on one side only is an
- * infinite error. */
-static double row_error(const float *a, const float *b, size_t n, double silence, size_t *worst,
-                        double *alone) {
+ * to the RMS of the row, whichever is larger. A NaN on one side only is an infinite error. */
+static double row_error(const float *a, const float *b, size_t n, size_t *worst, double *alone) {
     double square = 0, error = 0, most = -1;
     for (size_t i = 0; i < n; i++) {
         double e = (double)b[i] - (double)a[i];
@@ -102,7 +100,8 @@ static double row_error(const float *a, const float *b, size_t n, double silence
         }
     }
     if (!(error > 0)) return *alone = 0;
-    square = square / (double)n + silence * silence;
+    /* Silence is exact zeros up to rounding: nothing to be relative to. */
+    square = square / (double)n + 1e-12;
     *alone = most / fmax(sqrt(square), fabs((double)a[*worst]));
     return sqrt(error / (double)n / square);
 }
@@ -112,10 +111,6 @@ static double row_error(const float *a, const float *b, size_t n, double silence
 static bool diverges(const track *a, const track *b, double one, divergence *d) {
     const char *dot = strrchr(a->name, '.');
     bool gated = !strcmp(dot, ".act") || !strcmp(dot, ".attend");
-    /* Silence is exact zeros up to rounding: nothing to be relative to. In sound it is what numbers
-     * near 1 leave when they cancel; relative to 80 dB below full scale an error as small as is
-     * explained lies another 80 dB and more below that. */
-    double silence = !strcmp(dot, ".audio") ? 1e-4 : SILENCE;
     for (size_t row = 0; row < common_rows(a, b); row++) {
         size_t worst = 0;
         double error = 0, alone = 0, allowed = ROW_MARGIN * one;
@@ -123,7 +118,7 @@ static bool diverges(const track *a, const track *b, double one, divergence *d) 
             while (worst < a->width && ints_of(a, row)[worst] == ints_of(b, row)[worst]) worst++;
             if (worst == a->width) continue;
         } else {
-            error = row_error(row_of(a, row), row_of(b, row), a->width, silence, &worst, &alone);
+            error = row_error(row_of(a, row), row_of(b, row), a->width, &worst, &alone);
             if (error <= allowed) {
                 error = alone;
                 allowed = ELEMENT_MARGIN * one;
@@ -242,7 +237,7 @@ static double largest_error(const recording *a, const recording *b, const char *
     size_t worst;
     if (!x || !y || x->width != y->width) return 0;
     for (size_t row = 0; row < common_rows(x, y); row++) {
-        double e = row_error(row_of(x, row), row_of(y, row), x->width, SILENCE, &worst, &alone);
+        double e = row_error(row_of(x, row), row_of(y, row), x->width, &worst, &alone);
         if (!(e <= most)) most = e;
     }
     return most;
