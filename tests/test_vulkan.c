@@ -16,6 +16,41 @@
 #ifdef MO_HAVE_VULKAN
 #include "vulkan/vk.h"
 
+/* ---- a device with the limits of another ---------------------------------------------------- */
+
+/* "narrow:0" is "vulkan:0" with these limits, and only there where `exists`. */
+static struct {
+    bool exists;
+    uint32_t range;
+    vk_device *opened; /* the last one */
+} narrow;
+
+static mo_backend_ops narrow_ops;
+
+static int narrow_list(moshi_device_info *out, int most, moshi_error *why) {
+    int n = narrow.exists ? mo_backend_vulkan.list(out, most, why) : 0;
+    for (int i = 0; i < n; i++) snprintf(out[i].name, sizeof out[i].name, "narrow:%d", i);
+    return n;
+}
+
+static int narrow_open(mo_backend **out, const mo_backend_options *options, moshi_error *err) {
+    int rc = mo_backend_vulkan.open(out, options, err);
+    if (rc < 0) return rc;
+    narrow.opened = (vk_device *)*out;
+    if (narrow.range) narrow.opened->limits.maxStorageBufferRange = narrow.range;
+    return 0;
+}
+
+/* Linked instead of src/devices.c. */
+const mo_backend_ops *mo_backend_at(int i) {
+    narrow_ops = mo_backend_vulkan;
+    narrow_ops.name = "narrow";
+    narrow_ops.list = narrow_list;
+    narrow_ops.open = narrow_open;
+    const mo_backend_ops *const known[] = {&mo_backend_vulkan, &narrow_ops, &mo_backend_cpu};
+    return i >= 0 && i < 3 ? known[i] : NULL;
+}
+
 /* ---- one op on the CPU and on the device ---------------------------------------------------- */
 
 typedef struct bench {
@@ -319,12 +354,13 @@ static void test_failures(const char *name) {
 /* ---- models --------------------------------------------------------------------------------- */
 
 /* A generated model on both: several sessions, one that comes late; the same tokens, near audio. */
-static void test_made_model(const char *name, moshi_kv kv, int dtype) {
-    enum { FRAMES = 5, N = FRAMES * 1920, SESSIONS = 2 };
+static void test_made_model(const char *name, moshi_kv kv, int dtype, int context) {
+    enum { FRAMES = 5, N = FRAMES * 1920, SESSIONS = 3 };
     model_spec spec;
     made_model m;
     spec_small(&spec);
     spec.lm_dtype = spec.mimi_dtype = dtype;
+    spec.lm.context = context;
     model_make(&m, &spec);
     float *pcm = test_alloc(N, sizeof *pcm);
     test_signal(pcm, N, 5);
@@ -335,7 +371,7 @@ static void test_made_model(const char *name, moshi_kv kv, int dtype) {
                                                                    .device = d ? name : "cpu",
                                                                    .sessions = SESSIONS,
                                                                    .kv = kv});
-        for (int s = 0; s < SESSIONS; s++) { /* the first greedy, the second by draws */
+        for (int s = 0; s < SESSIONS; s++) { /* the first greedy, the others by draws */
             moshi_session *session =
                 open_session(e, &(moshi_session_options){.flags = s ? 0 : MOSHI_GREEDY, .seed = 3});
             event_log_init(&logs[d][s], e);
@@ -423,10 +459,25 @@ static void test_device(const char *name) {
     cpu->ops->close(cpu);
     be->ops->close(be);
     test_failures(name);
-    test_made_model(name, MOSHI_KV_F32, MO_F32);
-    test_made_model(name, MOSHI_KV_Q8_0, MO_BF16);
+    test_made_model(name, MOSHI_KV_F32, MO_F32, 10);
+    test_made_model(name, MOSHI_KV_Q8_0, MO_BF16, 10);
     test_recorded(name, "stt-tiny", "model.safetensors", 12);
     test_recorded(name, "moshi-tiny", "model.safetensors", 8);
+}
+
+/* Bindings so small that every large buffer comes in parts: by slots and, where even one slot's
+ * cache is too large, by heads. 72 KB hold two slots of Mimi's widest activations; of the cache,
+ * one head of two in float32, and two slots of three in bytes, at offsets that no binding may have.
+ */
+static void test_narrow_bindings(const char *name) {
+    char alias[16];
+    narrow.exists = true;
+    narrow.range = 72 << 10;
+    snprintf(alias, sizeof alias, "narrow:%s", strchr(name, ':') + 1);
+    test_made_model(alias, MOSHI_KV_F32, MO_F32, 1101);
+    test_made_model(alias, MOSHI_KV_Q8_0, MO_BF16, 701);
+    narrow.exists = false;
+    narrow.range = 0;
 }
 
 /* What names mean, with these devices. */
@@ -457,6 +508,7 @@ int main(void) {
         fprintf(stderr, "%s: %s, %s\n", all[i].name, all[i].description, all[i].driver);
         if (tested++ == 0) test_names(&all[i]);
         test_device(all[i].name);
+        test_narrow_bindings(all[i].name);
     }
     if (tested == 0) SKIP("no driver for Vulkan has a device (Debian: mesa-vulkan-drivers)");
     return check_done("test_vulkan");

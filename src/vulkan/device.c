@@ -245,7 +245,7 @@ enum { VISIBLE_BYTES = 64 << 10 };
 
 static mo_buf *alloc(mo_backend *be, size_t bytes) {
     vk_device *d = vk_device_of(be);
-    if (bytes > d->limits.maxStorageBufferRange) return NULL;
+    if (bytes > d->largest_allocation) return NULL;
     vk_buffer *b = mo_vk_buffer_new(d, bytes, bytes <= VISIBLE_BYTES);
     return b ? &b->base : NULL;
 }

@@ -136,7 +136,8 @@ vk_buffer *mo_vk_buffer_new(vk_device *d, size_t bytes, bool visible) {
     return b;
 }
 
-/* A block that nobody uses any more goes, but for one of each kind: tests open and close much. */
+/* A block of the usual size stays for the next model, also when nobody uses it any more: tests open
+ * and close much. A larger one goes. */
 void mo_vk_buffer_free(vk_device *d, vk_buffer *b) {
     if (!b) return;
     vk_block *block = b->block;

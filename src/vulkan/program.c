@@ -1,5 +1,5 @@
-/* program.c - dispatches to command buffers: the whole list recorded once and submitted again every
- * frame; a part of it, which only tracing asks for, when another part was asked for before. */
+/* program.c - dispatches to command buffers: a part of the list is recorded when it is first asked
+ * for and submitted again every frame. */
 #include "vk.h"
 
 #include <stdlib.h>
@@ -34,7 +34,7 @@ static void fill_set(const mo_program *p, int i) {
     VkDescriptorBufferInfo infos[VK_BINDINGS];
     for (int k = 0; k < VK_BINDINGS; k++) {
         const vk_range *r = &p->dispatches[i].bind[k];
-        const vk_buffer *buf = r->buf ? r->buf : p->exec;
+        const vk_buffer *buf = r->scratch ? p->scratch : r->buf ? r->buf : p->exec;
         infos[k] =
             (VkDescriptorBufferInfo){buf->buffer, r->offset, r->bytes ? r->bytes : VK_WHOLE_SIZE};
     }
@@ -84,28 +84,40 @@ static bool record_dispatches(const mo_program *p, VkCommandBuffer c, int first,
     return d->fns.EndCommandBuffer(c) == VK_SUCCESS;
 }
 
-static bool record_all(mo_program *p) {
+static bool make_parts(mo_program *p) {
     vk_device *d = p->device;
-    VkCommandBuffer both[2];
+    VkCommandBuffer all[VK_PARTS];
     const VkCommandBufferAllocateInfo commands = {
         .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
         .commandPool = d->pool,
         .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-        .commandBufferCount = 2};
-    if (d->fns.AllocateCommandBuffers(d->device, &commands, both) != VK_SUCCESS) return false;
-    p->whole = both[0];
-    p->part = both[1];
-    p->part_first = -1;
+        .commandBufferCount = VK_PARTS};
+    if (d->fns.AllocateCommandBuffers(d->device, &commands, all) != VK_SUCCESS) return false;
+    for (int i = 0; i < VK_PARTS; i++) p->parts[i] = (vk_part){all[i], -1, -1};
     for (int i = 0; i < p->n_dispatches; i++) fill_set(p, i);
-    return record_dispatches(p, p->whole, 0, p->n_dispatches);
+    return true;
+}
+
+/* Commands of ops first .. last - 1; NULL: they cannot be recorded. */
+static VkCommandBuffer part_of(mo_program *p, int first, int last) {
+    for (int i = 0; i < VK_PARTS; i++)
+        if (p->parts[i].first == first && p->parts[i].last == last) return p->parts[i].commands;
+    vk_part *part = &p->parts[p->next_part];
+    p->next_part = (p->next_part + 1) % VK_PARTS;
+    part->first = -1;
+    if (!record_dispatches(p, part->commands, p->starts[first], p->starts[last])) return NULL;
+    part->first = first;
+    part->last = last;
+    return part->commands;
 }
 
 void mo_vk_program_free(mo_backend *be, mo_program *p) {
     if (!p) return;
     vk_device *d = vk_device_of(be);
     if (!d->stuck) { /* else it may still be running */
-        VkCommandBuffer both[2] = {p->whole, p->part};
-        if (p->whole) d->fns.FreeCommandBuffers(d->device, d->pool, 2, both);
+        for (int i = 0; i < VK_PARTS; i++)
+            if (p->parts[i].commands)
+                d->fns.FreeCommandBuffers(d->device, d->pool, 1, &p->parts[i].commands);
         if (p->descriptors) d->fns.DestroyDescriptorPool(d->device, p->descriptors, NULL);
         mo_vk_buffer_free(d, p->exec);
         mo_vk_buffer_free(d, p->numbers);
@@ -125,8 +137,11 @@ mo_program *mo_vk_record(mo_backend *be, const mo_op *ops, int n, int slots) {
     p->n = n;
     p->slots = slots;
     p->starts = mo_calloc((size_t)n + 1, sizeof *p->starts);
-    p->exec = mo_vk_buffer_new(d, (size_t)slots * sizeof(uint32_t), true);
-    if (p->starts && p->exec && mo_vk_lower(p, ops) && make_sets(p) && record_all(p)) return p;
+    p->exec = mo_vk_buffer_new(d, (size_t)slots * VK_EXEC_BYTES, true);
+    /* The whole list is not what frames run, but compiles every shader they need. */
+    if (p->starts && p->exec && mo_vk_lower(p, ops) && make_sets(p) && make_parts(p) &&
+        part_of(p, 0, n))
+        return p;
     mo_vk_program_free(be, p);
     return NULL;
 }
@@ -139,20 +154,11 @@ int mo_vk_run(mo_backend *be, mo_program *p, int first, int last, const uint8_t 
     if (d->lost || first < 0 || first > last || last > p->n) return MOSHI_EDEVICE;
     for (int slot = 0; slot < p->slots; slot++) {
         const uint32_t takes_part = exec[slot] != 0;
-        mo_vk_buffer_write(d, p->exec, (size_t)slot * sizeof takes_part, &takes_part,
+        mo_vk_buffer_write(d, p->exec, (size_t)slot * VK_EXEC_BYTES, &takes_part,
                            sizeof takes_part);
         any |= exec[slot] != 0;
     }
     if (!any || first == last) return d->lost ? MOSHI_EDEVICE : 0;
-    VkCommandBuffer commands = p->whole;
-    if (first > 0 || last < p->n) {
-        bool same = first == p->part_first && last == p->part_last;
-        p->part_first = -1;
-        if (!same && !record_dispatches(p, p->part, p->starts[first], p->starts[last]))
-            return MOSHI_EDEVICE;
-        p->part_first = first;
-        p->part_last = last;
-        commands = p->part;
-    }
-    return mo_vk_submit(d, commands) ? 0 : MOSHI_EDEVICE;
+    VkCommandBuffer commands = part_of(p, first, last);
+    return commands && mo_vk_submit(d, commands) ? 0 : MOSHI_EDEVICE;
 }

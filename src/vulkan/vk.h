@@ -98,6 +98,8 @@ typedef struct vk_device_fns {
 enum {
     VK_BINDINGS = 7, /* storage buffers of a shader; 0 says which slots take part */
     VK_PUSH_BYTES = 128,
+    VK_EXEC_BYTES = 256, /* from one slot's flag to the next */
+    VK_PARTS = 4, /* of a program that stay recorded: a frame is two, a trace asks for more */
     VK_MOST_PIPELINES = 64
 };
 
@@ -169,6 +171,7 @@ VkPipeline mo_vk_pipeline(vk_device *d, int shader);
 typedef struct vk_range {
     const vk_buffer *buf;
     VkDeviceSize offset, bytes; /* 0: to the end */
+    bool scratch;               /* the program's, not buf */
 } vk_range;
 
 typedef struct vk_dispatch {
@@ -178,6 +181,12 @@ typedef struct vk_dispatch {
     uint32_t groups[3];
 } vk_dispatch;
 
+/* Ops first .. last - 1 as commands; first < 0: nothing yet. */
+typedef struct vk_part {
+    VkCommandBuffer commands;
+    int first, last;
+} vk_part;
+
 struct mo_program {
     vk_device *device;
     int n, slots;
@@ -186,11 +195,17 @@ struct mo_program {
     int n_dispatches, cap_dispatches;
     VkDescriptorSet *sets; /* of each dispatch */
     VkDescriptorPool descriptors;
-    VkCommandBuffer whole, part; /* all ops; ops part_first .. part_last - 1 */
-    int part_first, part_last;
-    vk_buffer *exec;    /* u32 [slots] */
+    vk_part parts[VK_PARTS];
+    int next_part;      /* to be recorded over */
+    vk_buffer *exec;    /* a flag for each slot, VK_EXEC_BYTES apart */
     vk_buffer *numbers; /* what ops point to in host memory */
     vk_buffer *scratch; /* of one op at a time: scores, quantised activations */
+    uint64_t scratch_bytes;
+    /* While ops are lowered: for which slots, and whether these are too many for a binding. */
+    int first_slot, n_slots;
+    bool too_large;
+    const mo_weight *norm_of; /* the codebook whose longest entry was measured last */
+    float norm;
 };
 
 /* Fill dispatches, starts, numbers and scratch; false when out of memory, or out of what shaders

@@ -34,7 +34,7 @@ float gelu(float x) {
 
 void main() {
     uint c = gl_GlobalInvocationID.x, u = unit();
-    if (u >= p.units || c >= p.cols || exec[u / p.rows] == 0u) return;
+    if (u >= p.units || c >= p.cols || !takes_part(u / p.rows)) return;
     uint a = at(p.src, u / p.rows, u % p.rows) + c, o = at(p.dst, u / p.rows, u % p.rows) + c;
     float x = src.data[a], y = x;
     if (p.kind == 1u) y = elu(x);

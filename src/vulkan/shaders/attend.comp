@@ -15,6 +15,7 @@ layout(push_constant) uniform Push {
     uint rows, units, heads, kv_heads, head_dim, capacity, row_words, dtype, context, reach;
     int static_pos; // below 0: at `pos`
     float scale;
+    uint first_head, first_word; // what the bindings of keys and values begin with
 } p;
 
 shared float partial[64];
@@ -68,20 +69,25 @@ float value(uint v, uint c) {
     return float(signed_byte(values.words[v + 1 + c / 4], c % 4));
 }
 
+// Where the row of a position begins in the ring.
+uint row_at(uint ring, uint position) {
+    return p.first_word + (ring + position % p.capacity) * p.row_words;
+}
+
 void main() {
-    uint u = unit(), h = gl_WorkGroupID.x, t = gl_LocalInvocationID.x;
+    uint u = unit(), h = p.first_head + gl_WorkGroupID.x, t = gl_LocalInvocationID.x;
     if (u >= p.units) return;
     uint slot = u / p.rows, row = u % p.rows;
-    if (exec[slot] == 0u) return;
+    if (!takes_part(slot)) return;
     uint q = at(p.qkv, slot, row) + h * p.head_dim, o = at(p.dst, slot, row) + h * p.head_dim;
     int start = p.static_pos < 0 ? pos.data[at(p.pos, slot, 0)] : p.static_pos;
     int here = start + int(row), oldest = start + int(p.rows) - int(p.capacity);
     int from = max(max(here - int(p.context) + 1, oldest), 0);
     uint n = uint(max(here - from + 1, 0)), s = (u * p.heads + h) * p.reach;
-    uint ring = (slot * p.kv_heads + h / (p.heads / p.kv_heads)) * p.capacity;
+    uint ring = (slot * p.kv_heads + gl_WorkGroupID.x / (p.heads / p.kv_heads)) * p.capacity;
     float top = -3.402823466e38;
     for (uint i = t; i < n; i += 64) {
-        float x = score(q, (ring + (uint(from) + i) % p.capacity) * p.row_words);
+        float x = score(q, row_at(ring, uint(from) + i));
         scores.data[s + i] = x;
         top = max(top, x);
     }
@@ -91,7 +97,7 @@ void main() {
         float e = exp_of(scores.data[s + i] - top);
         sum += e;
         if (p.dtype == I8)
-            e *= uintBitsToFloat(values.words[(ring + (uint(from) + i) % p.capacity) * p.row_words]);
+            e *= uintBitsToFloat(values.words[row_at(ring, uint(from) + i)]);
         scores.data[s + i] = e;
     }
     sum = total(sum);
@@ -100,7 +106,7 @@ void main() {
     for (uint c = t; c < p.head_dim; c += 64) {
         float acc = 0.0;
         for (uint i = 0; i < n; i++)
-            acc = fma(scores.data[s + i], value((ring + (uint(from) + i) % p.capacity) * p.row_words, c), acc);
+            acc = fma(scores.data[s + i], value(row_at(ring, uint(from) + i), c), acc);
         dst.data[o + c] = n > 0u ? div_nearest(acc, sum) : 0.0;
     }
 }

@@ -4,7 +4,9 @@
 // Nothing here needs 8- or 16-bit storage, fp16, fp64 or subgroups: bytes and halves are taken out
 // of 32-bit words, and where a float is too short two of them carry one number.
 
-layout(set = 0, binding = 0) readonly buffer Exec { uint exec[]; }; // [slots]
+// One flag per slot, 256 bytes apart, so that a binding may begin with any of them.
+layout(set = 0, binding = 0) readonly buffer Exec { uint exec[]; };
+bool takes_part(uint slot) { return exec[slot * 64] != 0u; }
 
 struct view { uint offset, slot, row; }; // counted in 4-byte elements
 

@@ -80,7 +80,7 @@ void main() {
     uint c = gl_GlobalInvocationID.x, u = unit();
     if (u >= p.units || c >= p.cols) return;
     uint slot = u / p.rows, row = u % p.rows;
-    if (exec[slot] == 0u) return;
+    if (!takes_part(slot)) return;
     uint o = at(p.dst, slot, row) + c;
     float sum = p.add != 0u ? dst.data[o] : 0.0;
     int token = tokens.data[at(p.tokens, slot, row)] - int(p.first_row);

@@ -39,7 +39,7 @@ void write_grid(uint slot, int o) {
 
 void main() {
     uint slot = unit();
-    if (slot >= p.units || exec[slot] == 0u) return;
+    if (slot >= p.units || !takes_part(slot)) return;
     uint s = at(p.steps, slot, 0);
     int o = steps.data[s];
     barrier(); // everybody has read it

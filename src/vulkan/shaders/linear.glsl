@@ -28,7 +28,7 @@ uint batch_row(uint m) { return min(unit() * TILE + m, p.units - 1); }
 bool tile_begin() {
     if (unit() * TILE >= p.units) return false;
     bool any = false;
-    for (uint m = 0; m < TILE; m++) any = any || exec[batch_row(m) / p.rows] != 0u;
+    for (uint m = 0; m < TILE; m++) any = any || takes_part(batch_row(m) / p.rows);
     return any;
 }
 
@@ -38,7 +38,7 @@ void tile_end(float acc[TILE]) {
     barrier();
     uint m = t / 16, r = t % 16, b = unit() * TILE + m;
     uint n = p.first + gl_WorkGroupID.x * 16 + r;
-    if (m >= TILE || b >= p.units || n >= p.cols || exec[b / p.rows] == 0u) return;
+    if (m >= TILE || b >= p.units || n >= p.cols || !takes_part(b / p.rows)) return;
     float sum = 0.0;
     for (uint s = 0; s < SLICES; s++) sum += partial[m * 128 + s * 16 + r];
     if (p.has_bias != 0u) sum += bias.data[n];

@@ -32,7 +32,7 @@ void main() {
     uint u = unit(), t = gl_LocalInvocationID.x;
     if (u >= p.units) return;
     uint slot = u / p.rows, row = u % p.rows;
-    if (exec[slot] == 0u) return;
+    if (!takes_part(slot)) return;
     uint a = at(p.src, slot, row), o = at(p.dst, slot, row);
     float mean = 0.0, sum = 0.0;
     if (p.layer != 0u) {

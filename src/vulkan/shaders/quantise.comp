@@ -18,7 +18,7 @@ float input_at(uint a, uint k) {
 
 void main() {
     uint u = unit(), b = gl_GlobalInvocationID.x;
-    if (u >= p.units || b >= p.blocks || exec[u / p.rows] == 0u) return;
+    if (u >= p.units || b >= p.blocks || !takes_part(u / p.rows)) return;
     uint a = at(p.src, u / p.rows, u % p.rows * p.stride), top_bits = 0;
     for (uint k = 0; k < 32; k++)
         top_bits = max(top_bits, floatBitsToUint(input_at(a, b * 32 + k)) & 0x7FFFFFFFu);

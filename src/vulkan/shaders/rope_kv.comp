@@ -13,6 +13,8 @@ layout(push_constant) uniform Push {
     view qkv, table, pos;
     uint rows, units, kind, heads, kv_heads, head_dim, capacity, row_words, dtype;
     int static_pos; // below 0: at `pos`
+    uint queries;   // the first workgroups rotate a query head each, or there are none of those
+    uint first_head, n_heads, first_word; // of keys and values, as bound
 } p;
 
 shared uint top_bits;
@@ -60,11 +62,13 @@ float step_of(uint x) {
 
 void main() {
     uint u = unit(), h = gl_WorkGroupID.x;
+    bool is_q = h < p.queries, is_v = h >= p.queries + p.n_heads;
+    uint head = h - p.queries - (is_v ? p.n_heads : 0u); // of those bound
+    uint column = is_q ? h : p.heads + p.first_head + head + (is_v ? p.kv_heads : 0u);
     if (u >= p.units) return;
     uint slot = u / p.rows, row = u % p.rows;
-    if (exec[slot] == 0u) return;
-    uint x = at(p.qkv, slot, row) + h * p.head_dim;
-    bool is_q = h < p.heads, is_v = h >= p.heads + p.kv_heads;
+    if (!takes_part(slot)) return;
+    uint x = at(p.qkv, slot, row) + column * p.head_dim;
     if (p.kind != 0u && !is_v) rotate(x, at(p.table, slot, row));
     if (is_q) return;
     if (gl_LocalInvocationID.x == 0) top_bits = 0;
@@ -73,8 +77,8 @@ void main() {
     barrier();
     float d = p.dtype == I8 ? step_of(x) : 0.0;
     int position = (p.static_pos < 0 ? pos.data[at(p.pos, slot, 0)] : p.static_pos) + int(row);
-    uint head = h - p.heads - (is_v ? p.kv_heads : 0u);
-    uint o = ((slot * p.kv_heads + head) * p.capacity + uint(position) % p.capacity) * p.row_words;
+    uint o = p.first_word + ((slot * p.kv_heads + head) * p.capacity + uint(position) % p.capacity) *
+             p.row_words;
     for (uint i = gl_LocalInvocationID.x; i < p.row_words; i += 64) {
         uint word = stored(x, i, d);
         if (is_v)

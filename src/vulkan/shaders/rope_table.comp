@@ -39,7 +39,7 @@ void main() {
     uint u = unit(), i = gl_GlobalInvocationID.x;
     if (u >= p.units || i >= p.pairs) return;
     uint slot = u / p.rows, row = u % p.rows;
-    if (exec[slot] == 0u) return;
+    if (!takes_part(slot)) return;
     float position = float(pos.data[at(p.pos, slot, 0)] + int(row));
     precise float angle = position * freq.data[i];
     int quadrant;

@@ -42,7 +42,7 @@ void main() {
     uint u = unit(), t = gl_LocalInvocationID.x;
     if (u >= p.units) return;
     uint slot = u / p.rows, row = u % p.rows;
-    if (exec[slot] == 0u) return;
+    if (!takes_part(slot)) return;
     uint s = at(p.scores, slot, row), x = at(p.residual, slot, row);
     float high = -3.402823466e38, squares = 0.0;
     for (uint j = t; j < p.bins; j += 64) high = max(high, scores.data[s + j]);

@@ -179,7 +179,7 @@ uint draw(uint a, uint slot, float temp, int top_k, uint first_max) {
 
 void main() {
     uint slot = unit();
-    if (slot >= p.units || exec[slot] == 0u) return;
+    if (slot >= p.units || !takes_part(slot)) return;
     uint a = at(p.logits, slot, 0), o = at(p.token, slot, 0), at_params = at(p.params, slot, 0);
     int forced = force.data[at(p.force, slot, 0) + p.channel];
     if (forced != p.free) {

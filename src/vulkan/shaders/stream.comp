@@ -15,7 +15,7 @@ const uint PAD_FIRST = 0, SHIFT = 1, ADVANCE = 2;
 
 void main() {
     uint slot = unit(), c = gl_GlobalInvocationID.x;
-    if (slot >= p.units || exec[slot] == 0u || c >= p.cols) return;
+    if (slot >= p.units || !takes_part(slot) || c >= p.cols) return;
     if (p.mode == ADVANCE) {
         pos.data[at(p.pos, slot, 0)] += int(p.n);
         return;

@@ -14,7 +14,7 @@ layout(push_constant) uniform Push {
 
 void main() {
     uint c = gl_GlobalInvocationID.x, u = unit();
-    if (u >= p.units || c >= p.cols || exec[u / p.rows] == 0u) return;
+    if (u >= p.units || c >= p.cols || !takes_part(u / p.rows)) return;
     uint slot = u / p.rows, row = u % p.rows, t = row / p.stride, phase = row % p.stride;
     float acc = 0.0;
     for (uint j = 0; j < p.taps; j++)
