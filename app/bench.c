@@ -100,7 +100,7 @@ static bool keep(bench_times *t, const double *frame) {
     return true;
 }
 
-static int timed_step(stage_set *s, double *frame) {
+static int timed_step(stage_set *s, bench_times *t, double *frame) {
     moshi_stage_info before[MOSHI_STAGES], after;
     for (int i = 0; i < MOSHI_STAGES; i++) bench_stage_info(s->b, (moshi_stage)i, &before[i]);
     int rc = step(s, &frame[BENCH_FRAME]);
@@ -109,7 +109,14 @@ static int timed_step(stage_set *s, double *frame) {
         bench_stage_info(s->b, (moshi_stage)i, &after);
         frame[i] = after.seconds - before[i].seconds;
         frame[BENCH_OTHER] -= frame[i];
+        const double busy = after.busy_seconds - before[i].busy_seconds,
+                     products = after.product_seconds - before[i].product_seconds;
+        t->busy[i] += busy;
+        t->busy[BENCH_FRAME] += busy;
+        t->products[i] += products;
+        t->products[BENCH_FRAME] += products;
     }
+    for (int i = 0; i < BENCH_STAGES; i++) t->spent[i] += frame[i];
     return rc;
 }
 
@@ -141,7 +148,7 @@ int bench_run(const bench *b, const char *device, bench_times *out, app_error *e
     if (rc >= 0) take_limits(b, &out->limits, device);
     double until = app_now_s() + b->seconds;
     while (rc >= 0 && !enough(b, out->n, until)) {
-        rc = timed_step(&s, frame);
+        rc = timed_step(&s, out, frame);
         if (rc >= 0 && !keep(out, frame)) rc = MOSHI_ENOMEM;
     }
     if (rc >= 0) take_limits(b, &out->limits, device);
@@ -196,6 +203,12 @@ static json_t *stage_json(const bench *b, bench_times *t, int stage, double *all
     json_object_set_new(all, "kv_bytes", json_integer((json_int_t)kv));
     json_object_set_new(all, "operations", json_real(operations));
     if (median <= 0) return all;
+    double threads = t->spent[stage] * b->info.threads;
+    if (threads > 0 && t->busy[stage] > 0) {
+        json_object_set_new(all, "waiting", json_real(fmax(1 - t->busy[stage] / threads, 0)));
+        json_object_set_new(all, "rest",
+                            json_real((t->busy[stage] - t->products[stage]) / threads));
+    }
     double rate = (weights + kv) / median;
     json_object_set_new(all, "read_bytes_s", json_real(rate));
     if (t->limits.read_bytes_s > 0)

@@ -33,6 +33,8 @@ void bench_stage_info(const bench *b, moshi_stage stage, moshi_stage_info *info)
 typedef struct bench_times {
     double *stage[BENCH_STAGES]; /* [n] */
     int n, capacity;
+    /* Sums of all frames: seconds; of all threads together, computing and at products. */
+    double spent[BENCH_STAGES], busy[BENCH_STAGES], products[BENCH_STAGES];
     uint64_t peak_bytes; /* of memory, after the first frames */
     moshi_device_speed limits;
 } bench_times;

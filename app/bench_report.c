@@ -65,12 +65,25 @@ static void print_stage(const json_t *stages, const char *name, double limit) {
     printf("\n");
 }
 
+/* Where the time of all threads together goes. */
+static void print_threads(const json_t *stages) {
+    printf("\n%-10s %9s %9s %9s\n", "threads at", "products", "the rest", "waiting");
+    for (int i = 0; i < BENCH_STAGES; i++) {
+        const json_t *s = json_object_get(stages, bench_stage_name(i));
+        double rest = 100 * number(s, "rest"), waiting = 100 * number(s, "waiting");
+        if (number(s, "median_ms") > 0 && rest + waiting > 0)
+            printf("%-10s %7.1f %% %7.1f %% %7.1f %%\n", bench_stage_name(i), 100 - rest - waiting,
+                   rest, waiting);
+    }
+}
+
 static void print_stages(const json_t *root) {
     const json_t *stages = json_object_get(root, "stages"), *l = json_object_get(root, "limits");
     double limit = number(l, "read_bytes_s");
     printf("\n%-10s %9s %9s %9s %10s %8s %7s %8s %7s\n", "stage", "median ms", "p90 ms", "p99 ms",
            "MB read", "GB/s", "of max", "GFLOP/s", "of max");
     for (int i = 0; i < BENCH_STAGES; i++) print_stage(stages, bench_stage_name(i), limit);
+    if (number(json_object_get(stages, "frame"), "rest") > 0) print_threads(stages);
     if (limit > 0)
         printf("\nlimits     read %.1f GB/s, float32 %.0f GFLOP/s", 1e-9 * limit,
                1e-9 * number(l, "flops"));
@@ -135,42 +148,68 @@ int bench_comparable(const json_t *earlier, const json_t *root, const char *path
     return EXIT_OK;
 }
 
-static void print_pair(const char *name, const char *unit, double a, double b) {
-    if (a <= 0 && b <= 0) return;
-    printf("%-22s %10.2f %10.2f %s", name, a, b, unit);
-    if (a > 0 && b > 0) printf("  x %.2f", b / a);
-    printf("\n");
+/* A figure of both runs, if either has it. */
+static void add_pair(json_t *figures, const char *name, const char *unit, double then, double now) {
+    if (then <= 0 && now <= 0) return;
+    json_t *pair =
+        json_pack("{s:s, s:s, s:f, s:f}", "name", name, "unit", unit, "then", then, "now", now);
+    if (then > 0 && now > 0) json_object_set_new(pair, "ratio", json_real(now / then));
+    json_array_append_new(figures, pair);
 }
 
-static void print_setting(const json_t *a, const json_t *b, const char *key) {
-    const json_t *x = json_object_get(a, key), *y = json_object_get(b, key);
-    if (json_equal(x, y)) return;
-    if (json_is_string(y))
-        printf("note: %s differs: %s, now %s\n", key, text(a, key), text(b, key));
-    else
-        printf("note: %s differs: %g, now %g\n", key, number(a, key), number(b, key));
-}
-
-void bench_print_beside(const json_t *a, const json_t *b, const char *path) {
+json_t *bench_beside(const json_t *a, const json_t *b, const char *path) {
     static const char *const settings[] = {"cpu",      "device",  "kernels", "threads",
                                            "sessions", "context", "kv"};
     const json_t *x = json_object_get(a, "stages"), *y = json_object_get(b, "stages");
-    printf("\nbeside %s (then, now)\n", path);
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
-        print_setting(a, b, settings[i]);
+    json_t *differs = json_array(), *figures = json_array();
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        json_t *then = json_object_get(a, settings[i]), *now = json_object_get(b, settings[i]);
+        if (!json_equal(then, now))
+            json_array_append_new(differs, json_pack("{s:s, s:O?, s:O?}", "name", settings[i],
+                                                     "then", then, "now", now));
+    }
     for (int i = 0; i < BENCH_STAGES; i++) {
         const char *name = bench_stage_name(i);
-        print_pair(name, "ms", number(json_object_get(x, name), "median_ms"),
-                   number(json_object_get(y, name), "median_ms"));
+        add_pair(figures, name, "ms", number(json_object_get(x, name), "median_ms"),
+                 number(json_object_get(y, name), "median_ms"));
     }
-    print_pair("frames/s", "", number(a, "frames_s"), number(b, "frames_s"));
-    print_pair("share of read (frame)", "%",
-               100 * number(json_object_get(x, "frame"), "share_of_read"),
-               100 * number(json_object_get(y, "frame"), "share_of_read"));
-    print_pair("read limit", "GB/s", 1e-9 * number(json_object_get(a, "limits"), "read_bytes_s"),
-               1e-9 * number(json_object_get(b, "limits"), "read_bytes_s"));
-    print_pair("loading", "s", number(json_object_get(a, "load"), "seconds"),
-               number(json_object_get(b, "load"), "seconds"));
-    print_pair("peak memory", "MB", 1e-6 * number(json_object_get(a, "load"), "peak_bytes"),
-               1e-6 * number(json_object_get(b, "load"), "peak_bytes"));
+    add_pair(figures, "frames/s", "", number(a, "frames_s"), number(b, "frames_s"));
+    add_pair(figures, "share of read (frame)", "%",
+             100 * number(json_object_get(x, "frame"), "share_of_read"),
+             100 * number(json_object_get(y, "frame"), "share_of_read"));
+    add_pair(figures, "waiting (frame)", "%", 100 * number(json_object_get(x, "frame"), "waiting"),
+             100 * number(json_object_get(y, "frame"), "waiting"));
+    add_pair(figures, "read limit", "GB/s",
+             1e-9 * number(json_object_get(a, "limits"), "read_bytes_s"),
+             1e-9 * number(json_object_get(b, "limits"), "read_bytes_s"));
+    add_pair(figures, "loading", "s", number(json_object_get(a, "load"), "seconds"),
+             number(json_object_get(b, "load"), "seconds"));
+    add_pair(figures, "peak memory", "MB", 1e-6 * number(json_object_get(a, "load"), "peak_bytes"),
+             1e-6 * number(json_object_get(b, "load"), "peak_bytes"));
+    return json_pack("{s:s, s:o, s:o}", "file", path, "settings", differs, "figures", figures);
+}
+
+static void print_setting(const json_t *s) {
+    if (json_is_string(json_object_get(s, "now")))
+        printf("note: %s differs: %s, now %s\n", text(s, "name"), text(s, "then"), text(s, "now"));
+    else
+        printf("note: %s differs: %g, now %g\n", text(s, "name"), number(s, "then"),
+               number(s, "now"));
+}
+
+void bench_print_beside(const json_t *compared) {
+    const json_t *settings = json_object_get(compared, "settings"),
+                 *figures = json_object_get(compared, "figures");
+    size_t i;
+    json_t *item;
+    printf("\nbeside %s (then, now)\n", text(compared, "file"));
+    json_array_foreach(settings, i, item) {
+        print_setting(item);
+    }
+    json_array_foreach(figures, i, item) {
+        printf("%-22s %10.2f %10.2f %s", text(item, "name"), number(item, "then"),
+               number(item, "now"), text(item, "unit"));
+        if (number(item, "ratio") > 0) printf("  x %.2f", number(item, "ratio"));
+        printf("\n");
+    }
 }

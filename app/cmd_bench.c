@@ -14,7 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LIMITS_BYTES = 256 << 20 /* what measuring the limits takes */ };
+enum {
+    LIMITS_BYTES = 256 << 20, /* what measuring the limits takes */
+    USUAL_CODEBOOKS = 8
+};
 
 /* One run of the verb. */
 typedef struct run_state {
@@ -24,6 +27,7 @@ typedef struct run_state {
     const char *preset, *type; /* NULL: a model */
     char numbers[32];          /* of a model: most of its bytes */
     bool codec_only, has_codec;
+    int codebooks; /* that a codec from a file has; 0: a preset */
     moshi_kv kv;
     progress bar;
     bench b;
@@ -53,6 +57,7 @@ static int look_at_model(run_state *r, app_error *err) {
     if (rc < 0) return model_fail(&r->choice, err, rc, why.text);
     r->codec_only = info->dim == 0;
     r->has_codec = info->codec.frame_samples > 0;
+    r->codebooks = info->codec.max_codebooks;
     snprintf(r->numbers, sizeof r->numbers, "%s", info->numbers ? info->numbers : "");
     moshi_model_info_free(info);
     return EXIT_OK;
@@ -74,7 +79,9 @@ static int open_codec(run_state *r, int flags, app_error *err) {
         o.blobs = r->choice.blobs;
         o.n_blobs = r->choice.n_blobs;
     }
-    if (o.codebooks == 0) o.codebooks = 8;
+    if (o.codebooks == 0)
+        o.codebooks =
+            r->codebooks > 0 && r->codebooks < USUAL_CODEBOOKS ? r->codebooks : USUAL_CODEBOOKS;
     int rc = moshi_codec_open(&r->b.codec, &o, &why);
     if (rc < 0) return model_fail(&r->choice, err, rc, why.text);
     moshi_codec_get_info(r->b.codec, &info);
@@ -261,9 +268,11 @@ static int print(run_state *r, app_error *err) {
     if (!app_interrupted()) json_object_set_new(r->root, "forecast", forecast_all(&basis));
     bench_verdict(r->root, verdict, sizeof verdict);
     json_object_set_new(r->root, "verdict", json_text(verdict));
+    if (r->earlier)
+        json_object_set_new(r->root, "compared", bench_beside(r->earlier, r->root, path));
     if (option_given(r->args, "json")) return json_print(json_incref(r->root), err);
     bench_print(r->root);
-    if (r->earlier) bench_print_beside(r->earlier, r->root, path);
+    if (r->earlier) bench_print_beside(json_object_get(r->root, "compared"));
     return EXIT_OK;
 }
 
@@ -319,7 +328,7 @@ static const option_spec SPECS[] = {
      .value = "N",
      .min = 1,
      .max = 64,
-     .help = "of a codec (default: 8)"},
+     .help = "of a codec (default: 8, or as many as it has)"},
     {.name = "seconds",
      .kind = OPTION_REAL,
      .value = "S",

@@ -208,7 +208,8 @@ typedef struct moshi_engine_options {
     moshi_breadcrumb *breadcrumb; /* NULL, or kept up to date until the engine is closed */
     moshi_kv kv;                  /* MOSHI_EXACT takes no other than float32 */
     const char *preset;      /* NULL, or a name of moshi_preset_name() instead of model and blobs */
-    const char *preset_type; /* its numbers, as moshi_convert_options.type; default bf16 */
+    const char *preset_type; /* its numbers, as moshi_convert_options.type; default bf16.
+ With a preset only */
     uintptr_t reserved[4];
 } moshi_engine_options;
 
@@ -376,7 +377,7 @@ typedef struct moshi_codec_options {
     moshi_breadcrumb *breadcrumb; /* as in moshi_engine_options */
     moshi_finder finder;          /* likewise */
     const char *preset;           /* NULL, or any preset's name instead of model and blobs */
-    const char *preset_type;      /* f32 (default), f16, bf16 */
+    const char *preset_type;      /* f32 (default), f16, bf16; with a preset only */
     uintptr_t reserved[5];
 } moshi_codec_options;
 
@@ -438,7 +439,10 @@ typedef struct moshi_stage_info {
     uint64_t position_bytes;
     int frame_positions, max_positions;
     double operations; /* multiplications and additions for each session, attention left out */
-    uintptr_t reserved[4];
+    /* Seconds of all threads together that they computed in, and those of products of matrices and
+     * attention among them; what is missing to seconds times threads they waited. 0: unknown. */
+    double busy_seconds, product_seconds;
+    uintptr_t reserved[2];
 } moshi_stage_info;
 
 /* Not while another thread steps. MOSHI_EINVAL for a stage there is none of. Works on a dry run. */

@@ -327,6 +327,12 @@ typedef struct mo_backend_options {
     int nth;     /* which device of the backend; the CPU backend has one */
 } mo_backend_options;
 
+/* Seconds that threads have spent on ops, added up over threads; and on products of matrices and
+ * attention alone. */
+typedef struct mo_busy {
+    double all, products;
+} mo_busy;
+
 /* The table every device provides. All memory is taken by alloc, weight and record; run never
  * allocates. One backend is driven by one thread at a time. */
 typedef struct mo_backend_ops {
@@ -363,6 +369,8 @@ typedef struct mo_backend_ops {
     int (*run)(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec);
     int (*threads)(const mo_backend *be);
     const char *(*kernels)(const mo_backend *be); /* "avx512", ... */
+    /* So far; NULL: unknown. */
+    mo_busy (*busy)(const mo_backend *be);
     /* Fill *out, which is zeroed, in about `seconds`: 0, or MOSHI_ENOMEM. NULL: cannot be measured.
      */
     int (*measure)(mo_backend *be, double seconds, moshi_device_speed *out);

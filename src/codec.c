@@ -30,6 +30,10 @@ static int options_check(const moshi_codec_options *o, moshi_error *err) {
     if ((o->model != NULL) + (o->n_blobs != 0) + (o->preset != NULL) != 1)
         return mo_fail(err, MOSHI_EINVAL,
                        "codec options: give a model path, blobs or a preset, one of them");
+    if (o->preset_type && !o->preset)
+        return mo_fail(err, MOSHI_EINVAL,
+                       "codec options: preset_type: wanted a preset with it, found '%s' alone",
+                       o->preset_type);
     if (o->codebooks < 0 || o->codebooks > MO_MAX_CODEBOOKS)
         return mo_fail(err, MOSHI_EINVAL, "codec options: codebooks: wanted 1..%d, found %d",
                        MO_MAX_CODEBOOKS, o->codebooks);
@@ -161,7 +165,7 @@ int moshi_codec_get_stage(const moshi_codec *c, moshi_stage stage, moshi_stage_i
     if (!c || !info || (stage != MOSHI_STAGE_ENCODE && stage != MOSHI_STAGE_DECODE))
         return MOSHI_EINVAL;
     const mo_graph *g = stage == MOSHI_STAGE_ENCODE ? &c->encode.graph : &c->decode.graph;
-    *info = (moshi_stage_info){.runs = c->times[stage].runs, .seconds = c->times[stage].seconds};
+    *info = mo_stage_time_info(&c->times[stage]);
     mo_graph_cost(g, 0, g->n_ops, info);
     return 0;
 }
@@ -195,9 +199,9 @@ static int encode_call(moshi_codec *c, const float *pcm, size_t frames, int32_t 
     }
     ops->write(c->be, c->audio_in.buf, c->audio_in.offset * 4, pcm, all * 4);
     mo_crumb_drop(c->be->crumb, "encode", (uint64_t)c->encode_calls, 0);
-    double start = mo_now_s();
+    mo_stage_time start = mo_stage_time_now(c->be);
     int rc = mo_graph_run(&c->encode.graph, exec, &c->trace, &c->encode_calls);
-    mo_stage_time_add(&c->times[MOSHI_STAGE_ENCODE], start);
+    mo_stage_time_add(&c->times[MOSHI_STAGE_ENCODE], c->be, &start);
     if (rc < 0) return rc;
     c->encode_calls++;
     ops->read(c->be, c->codes_out.buf, c->codes_out.offset * 4, codes,
@@ -228,9 +232,9 @@ static int decode_call(moshi_codec *c, const int32_t *codes, size_t frames, floa
     memcpy(c->codes, codes, frames * n * sizeof *codes);
     ops->write(c->be, c->codes_in.buf, c->codes_in.offset * 4, c->codes, all * 4);
     mo_crumb_drop(c->be->crumb, "decode", (uint64_t)c->decode_calls, 0);
-    double start = mo_now_s();
+    mo_stage_time start = mo_stage_time_now(c->be);
     int rc = mo_graph_run(&c->decode.graph, exec, &c->trace, &c->decode_calls);
-    mo_stage_time_add(&c->times[MOSHI_STAGE_DECODE], start);
+    mo_stage_time_add(&c->times[MOSHI_STAGE_DECODE], c->be, &start);
     if (rc < 0) return rc;
     c->decode_calls++;
     ops->read(c->be, c->audio_out.buf, c->audio_out.offset * 4, pcm,

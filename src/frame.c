@@ -102,9 +102,9 @@ static bool any(const uint8_t *mask, int n) {
 /* Ops first .. last - 1 of a program, timed as `stage`. */
 static int run_part(moshi_engine *e, const mo_stage *st, moshi_stage stage, int first, int last,
                     const uint8_t *exec, const int64_t *steps) {
-    double start = mo_now_s();
+    mo_stage_time start = mo_stage_time_now(e->be);
     int rc = mo_graph_run_part(&st->graph, first, last, exec, &e->trace, steps);
-    mo_stage_time_add(&e->times[stage], start);
+    mo_stage_time_add(&e->times[stage], e->be, &start);
     return rc;
 }
 

@@ -9,12 +9,32 @@
 typedef struct mo_stage_time {
     uint64_t runs;
     double seconds;
+    mo_busy busy; /* by then, or in this time */
 } mo_stage_time;
 
-/* One run that began at mo_now_s() == `start` is over. */
-static inline void mo_stage_time_add(mo_stage_time *t, double start) {
+/* When a run begins. */
+static inline mo_stage_time mo_stage_time_now(const mo_backend *be) {
+    mo_stage_time now = {.seconds = mo_now_s()};
+    if (be->ops->busy) now.busy = be->ops->busy(be);
+    return now;
+}
+
+/* The run that began at `start` is over. */
+static inline void mo_stage_time_add(mo_stage_time *t, const mo_backend *be,
+                                     const mo_stage_time *start) {
+    mo_stage_time now = mo_stage_time_now(be);
     t->runs++;
-    t->seconds += mo_now_s() - start;
+    t->seconds += now.seconds - start->seconds;
+    t->busy.all += now.busy.all - start->busy.all;
+    t->busy.products += now.busy.products - start->busy.products;
+}
+
+/* What of it moshi_stage_info tells. */
+static inline moshi_stage_info mo_stage_time_info(const mo_stage_time *t) {
+    return (moshi_stage_info){.runs = t->runs,
+                              .seconds = t->seconds,
+                              .busy_seconds = t->busy.all,
+                              .product_seconds = t->busy.products};
 }
 
 /* One recorded program with the memory and per-slot state it works on. */

@@ -213,7 +213,7 @@ static void record_depth(mo_graph *g, mo_lm *lm, mo_view normed, mo_view tokens,
         record_dep_embedding(g, lm, k, mo_cols(tokens, k, 1), low, x);
         mo_tap(g, x, true, "depth.%02d.in", k);
         for (int i = 0; i < c->dep_layers; i++) {
-            char name[32];
+            char name[48];
             snprintf(name, sizeof name, "depth.%02d.layer.%02d", k, i);
             mo_layer_attention(g, &shape, &set->layers[i], &s, &time, kv[i], x, name);
             mo_layer_feed_forward(g, &shape, &set->layers[i], &s, x, name);

@@ -17,7 +17,7 @@ int moshi_engine_get_stage(const moshi_engine *e, moshi_stage stage, moshi_stage
                         : stage == MOSHI_STAGE_DECODE ? &e->decode.graph
                                                       : &e->step.graph;
     int depth = e->model.lm.depth_op;
-    *info = (moshi_stage_info){.runs = e->times[stage].runs, .seconds = e->times[stage].seconds};
+    *info = mo_stage_time_info(&e->times[stage]);
     mo_graph_cost(g, stage == MOSHI_STAGE_DEPTH ? depth : 0,
                   stage == MOSHI_STAGE_TEMPORAL ? depth : g->n_ops, info);
     return 0;

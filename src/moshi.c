@@ -42,6 +42,10 @@ static int options_check(const moshi_engine_options *o, moshi_error *err) {
         return mo_fail(err, MOSHI_EINVAL, "engine options: give a preset or a model, not both");
     if (!o->model && !o->n_blobs && !o->preset)
         return mo_fail(err, MOSHI_EINVAL, "engine options: model, blobs and preset are missing");
+    if (o->preset_type && !o->preset)
+        return mo_fail(err, MOSHI_EINVAL,
+                       "engine options: preset_type: wanted a preset with it, found '%s' alone",
+                       o->preset_type);
     if (o->model && o->n_blobs)
         return mo_fail(err, MOSHI_EINVAL, "engine options: give a model path or blobs, not both");
     if (o->sessions < 0 || o->sessions > MAX_SESSIONS)

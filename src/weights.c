@@ -540,6 +540,8 @@ static const mo_weight *load_halved(mo_loader *ld, const mo_tensor_view *t,
     if (v) mo_tensor_read(t, (uint64_t)(m->first * m->cols), n, v);
     const mo_weight *w = upload_strips(ld, m->n, m->cols, v);
     free(v);
+    const size_t row = (size_t)m->cols * sizeof(float);
+    done_with(ld, (const uint8_t *)t->data + (size_t)m->first * row, (size_t)m->n * row);
     return w;
 }
 

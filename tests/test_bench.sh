@@ -70,6 +70,8 @@ check "the frame reads what its stages read" test "$sum_w" = "$(stage a.json fra
 holds "and as many keys and values" "($sum_kv - $(stage a.json frame kv_bytes))^2 < 100"
 holds "stages take no longer than the frame" \
     "$(stage a.json other median_ms) >= 0 && $(stage a.json temporal median_ms) < $(stage a.json frame median_ms)"
+holds "what threads do adds up" "$(stage a.json temporal rest) > 0 && $(stage a.json temporal waiting) >= 0 \
+    && $(stage a.json temporal rest) + $(stage a.json temporal waiting) < 1"
 frame=$(stage a.json frame median_ms)
 holds "frames/s follows from the median" "($(value a.json frames_s) * $frame / 1000 - 1)^2 < 1e-9"
 holds "real time follows from frames/s" \
@@ -91,6 +93,9 @@ check "weights are read once for everybody" \
 holds "a long conversation reads more" \
     "$(stage b.json temporal kv_bytes) > 3 * $(stage a.json temporal kv_bytes)"
 holds "three do more" "$(stage b.json depth operations) == 3 * $(stage a.json depth operations)"
+check "--json --compare has the comparison" grep -q '"file": "a.json"' b.json
+check "and the settings that differ" grep -q '"name": "context"' b.json
+check "and ratios" grep -q '"ratio": ' b.json
 check "the settings are told" test "$(value b.json sessions) $(value b.json context) $(value b.json kv)" = "3 500 q8_0"
 
 run 0 bench --frames 5 --seconds 1 --threads 1 --compare b.json

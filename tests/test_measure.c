@@ -112,6 +112,14 @@ static void test_refused(void) {
            MOSHI_EINVAL, "q5_K");
     refuse(&(moshi_engine_options){.preset = "stt-1b", .model = "x", .flags = dry}, MOSHI_EINVAL,
            "not both");
+    refuse(&(moshi_engine_options){.model = "x", .preset_type = "q8_0", .flags = dry}, MOSHI_EINVAL,
+           "preset_type: wanted a preset with it, found 'q8_0' alone");
+    moshi_codec *codec;
+    moshi_error err;
+    const moshi_codec_options o = {.model = "x", .preset_type = "f16"};
+    int rc = moshi_codec_open(&codec, &o, &err);
+    CHECK(rc == MOSHI_EINVAL && strstr(err.text, "preset_type: wanted a preset"), "%d %s", rc,
+          err.text);
 }
 
 /* Numbers of every format: finite, of the spread that keeps activations in bounds, different in

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+enum { PRODUCTS, REST }; /* accounts of the pool */
 enum { MAX_THREADS = 256, CHUNKS_PER_THREAD = 64, HUGE_PAGE = 2 << 20 };
 
 typedef struct cpu {
@@ -271,13 +272,17 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
         if (be->crumb) be->crumb->detail = mo_op_name(ph.plan->op.kind);
         ph.units = mo_plan_units(ph.plan, &ex);
         ph.chunks = chunk_count(mo_plan_cost(ph.plan, &ex), ph.units, mo_pool_threads(pool));
-        if (ph.chunks <= 1)
-            mo_plan_run(ph.plan, &ex, 0, ph.units, 0);
-        else
-            mo_pool_run(pool, phase_chunk, &ph, ph.chunks);
+        mo_pool_charge(pool, mo_plan_is_product(ph.plan) ? PRODUCTS : REST);
+        mo_pool_run(pool, phase_chunk, &ph, ph.chunks);
     }
     mo_pool_awake(pool, false);
     return 0;
+}
+
+static mo_busy cpu_busy(const mo_backend *be) {
+    const mo_pool *pool = ((const cpu *)be)->pool;
+    double products = mo_pool_busy(pool, PRODUCTS);
+    return (mo_busy){products + mo_pool_busy(pool, REST), products};
 }
 
 static int cpu_measure(mo_backend *be, double seconds, moshi_device_speed *out) {
@@ -305,4 +310,5 @@ const mo_backend_ops mo_backend_cpu = {.name = "cpu",
                                        .run = cpu_run,
                                        .threads = cpu_threads,
                                        .kernels = cpu_kernels,
+                                       .busy = cpu_busy,
                                        .measure = cpu_measure};

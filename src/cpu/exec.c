@@ -679,6 +679,10 @@ void mo_plan_init(mo_plan *plan, const mo_op *op) {
     if (op->kind == MO_OP_RVQ_PICK) plan->codebook_radius = largest_norm(op->u.rvq_pick.codebook);
 }
 
+bool mo_plan_is_product(const mo_plan *plan) {
+    return !plan->quantise && (plan->op.kind == MO_OP_LINEAR || plan->op.kind == MO_OP_ATTEND);
+}
+
 void mo_plan_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
     if (plan->quantise)
         quantise_run(plan, ex, unit0, unit1);

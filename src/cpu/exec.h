@@ -34,6 +34,8 @@ size_t mo_plan_record_bytes(const mo_plan *plan);
 int mo_plan_units(const mo_plan *plan, const mo_exec *ex);
 /* Rough nanoseconds the whole op takes on one core. */
 double mo_plan_cost(const mo_plan *plan, const mo_exec *ex);
+/* Does it multiply matrices or attend, and not just make ready for it? */
+bool mo_plan_is_product(const mo_plan *plan);
 void mo_plan_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread);
 
 #endif

@@ -25,12 +25,14 @@
 /* On a cache line of its own. */
 typedef struct range {
     _Alignas(64) _Atomic uint64_t word;
+    double busy[MO_POOL_ACCOUNTS]; /* of the thread; written while it holds a chunk */
 } range;
 
 struct mo_pool {
     int threads;
     mo_pool_fn fn;
     void *ctx;
+    int account;
     range *ranges;                       /* [threads] */
     _Alignas(64) _Atomic uint64_t phase; /* counts up when ranges are filled */
     _Alignas(64) atomic_int done;        /* finished chunks of the phase */
@@ -75,9 +77,15 @@ static int claim_any(mo_pool *pool, int thread) {
     return chunk;
 }
 
+/* A chunk counts as done only when the next one is claimed or the thread has written down how long
+ * it was busy: plain fields want an open phase. */
 static void take_chunks(mo_pool *pool, int thread) {
-    for (int chunk; (chunk = claim_any(pool, thread)) >= 0;) {
+    int chunk = claim_any(pool, thread);
+    double start = chunk < 0 ? 0 : mo_now_s();
+    while (chunk >= 0) {
         pool->fn(pool->ctx, chunk, thread);
+        chunk = claim_any(pool, thread);
+        if (chunk < 0) pool->ranges[thread].busy[pool->account] += mo_now_s() - start;
         atomic_fetch_add(&pool->done, 1);
     }
     if (thread > 0 && atomic_load(&pool->owner_sleeps)) {
@@ -142,7 +150,9 @@ static void wait_until_done(mo_pool *pool, int n) {
 
 void mo_pool_run(mo_pool *pool, mo_pool_fn fn, void *ctx, int n) {
     if (pool->threads == 1 || n <= 1) {
+        double start = mo_now_s();
         for (int i = 0; i < n; i++) fn(ctx, i, 0);
+        pool->ranges[0].busy[pool->account] += mo_now_s() - start;
         return;
     }
     pool->fn = fn;
@@ -161,6 +171,16 @@ void mo_pool_run(mo_pool *pool, mo_pool_fn fn, void *ctx, int n) {
     }
     take_chunks(pool, 0);
     wait_until_done(pool, n);
+}
+
+void mo_pool_charge(mo_pool *pool, int account) {
+    pool->account = account;
+}
+
+double mo_pool_busy(const mo_pool *pool, int account) {
+    double sum = 0;
+    for (int t = 0; t < pool->threads; t++) sum += pool->ranges[t].busy[account];
+    return sum;
 }
 
 void mo_pool_awake(mo_pool *pool, bool on) {

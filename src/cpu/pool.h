@@ -15,7 +15,7 @@ typedef struct mo_pool mo_pool;
 /* Do chunk number `chunk`; `thread` is 0 .. threads-1 and tells scratch memory apart. */
 typedef void (*mo_pool_fn)(void *ctx, int chunk, int thread);
 
-enum { MO_POOL_MAX_CHUNKS = 1 << 20 };
+enum { MO_POOL_MAX_CHUNKS = 1 << 20, MO_POOL_ACCOUNTS = 2 };
 
 /* NULL when threads cannot be started or memory is short. threads >= 1, the caller included. */
 mo_pool *mo_pool_open(int threads);
@@ -24,6 +24,11 @@ int mo_pool_threads(const mo_pool *pool);
 /* Run fn for chunks 0 .. n-1 (n <= MO_POOL_MAX_CHUNKS) and wait for all of them. Everything written
  * before is seen by fn, everything fn wrote is seen after. Only one thread may call this. */
 void mo_pool_run(mo_pool *pool, mo_pool_fn fn, void *ctx, int n);
+/* What following runs are charged to, 0 .. MO_POOL_ACCOUNTS-1; and the seconds that all threads
+ * together have spent in fn on it so far: what is missing to threads times the time that has passed
+ * is waiting. */
+void mo_pool_charge(mo_pool *pool, int account);
+double mo_pool_busy(const mo_pool *pool, int account);
 /* While `on`, workers without work spin longer before they sleep: more phases follow soon. */
 void mo_pool_awake(mo_pool *pool, bool on);
 

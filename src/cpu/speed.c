@@ -5,6 +5,7 @@
 #include "kernels.h"
 #include "util.h"
 
+#include <string.h>
 #include <sys/mman.h>
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -22,8 +23,9 @@ typedef struct sink {
 } sink;
 
 typedef struct job {
-    const uint8_t *data; /* of all threads */
-    size_t bytes;        /* of one thread: streams * whole lines */
+    mo_pool *pool;
+    uint8_t *data; /* of all threads */
+    size_t bytes;  /* of one thread: streams * whole lines */
     int streams;
     size_t ahead; /* bytes that a stream is asked for early; 0: the processor guesses */
     long repeats; /* of the arithmetic */
@@ -39,6 +41,15 @@ typedef uint64_t quarter __attribute__((vector_size(LINE / 4)));
  * cache and the same banks of the memory. */
 static size_t lines_of(const job *j) {
     return (j->bytes / (size_t)j->streams / LINE - 64) | 1;
+}
+
+/* Each thread's part is written by a thread: the system places pages where they are first written
+ * to, and takes those nobody has written to for one and the same. */
+static void fill_chunk(void *ctx, int chunk, int thread) {
+    const job *j = ctx;
+    const size_t part = BUFFER / (size_t)mo_pool_threads(j->pool);
+    (void)thread;
+    memset(j->data + (size_t)chunk * part, 1, part);
 }
 
 /* Several stretches side by side: each is one more that the memory can be asked for ahead. */
@@ -128,6 +139,33 @@ __attribute__((target("avx512f,avx512vnni"))) static double dot_avx512(job *j, i
     j->sinks[chunk].value = (uint64_t)_mm512_reduce_add_epi32(sums[0]);
     return 2.0 * 64 * CHAINS * (double)j->repeats;
 }
+
+#ifdef __x86_64__
+/* Six tiles of sums; bytes of tiles are never read, all are zero. */
+__attribute__((target("amx-tile,amx-int8,avx512f"))) static double dot_amx(job *j, int chunk) {
+    static const struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } shape = {.palette = 1,
+               .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+               .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+    (void)chunk;
+    _tile_loadconfig(&shape);
+    _tile_zero(6);
+    _tile_zero(7);
+    for (long i = 0; i < j->repeats; i++) {
+        _tile_dpbsud(0, 6, 7);
+        _tile_dpbsud(1, 6, 7);
+        _tile_dpbsud(2, 6, 7);
+        _tile_dpbsud(3, 6, 7);
+        _tile_dpbsud(4, 6, 7);
+        _tile_dpbsud(5, 6, 7);
+    }
+    _tile_release();
+    return 2.0 * 16 * 16 * 64 * 6 * (double)j->repeats;
+}
+#endif
 #elif defined(__aarch64__)
 static double fma_neon(job *j, int chunk) {
     float32x4_t sums[CHAINS], x = vdupq_n_f32(0.5f), y = vdupq_n_f32(1.0f);
@@ -170,6 +208,9 @@ static loop_fn float_loop(mo_cpu_level level) {
 }
 
 static loop_fn byte_loop(mo_cpu_level level) {
+#ifdef __x86_64__
+    if (level >= MO_CPU_LEVEL_AMX) return dot_amx;
+#endif
 #ifdef HAVE_X86
     if (level >= MO_CPU_LEVEL_AVX512_VNNI) return dot_avx512;
 #endif
@@ -200,8 +241,9 @@ int mo_speed_measure(mo_pool *pool, double seconds, moshi_device_speed *out) {
     if (data) madvise(data, BUFFER, MADV_HUGEPAGE);
 #endif
     if (j && data) {
-        memset(data, 1, BUFFER); /* pages nobody has written to are all the same one */
+        j->pool = pool;
         j->data = data;
+        mo_pool_run(pool, fill_chunk, j, mo_pool_threads(pool));
         out->read_bytes_s = best_read(pool, j, 0.8 * seconds);
         out->flops = best_loop(pool, j, float_loop(level), 0.1 * seconds);
         out->int8_ops = best_loop(pool, j, byte_loop(level), 0.1 * seconds);
