@@ -3,6 +3,7 @@
 
 #include "build.h"
 #include "crash.h"
+#include "device.h"
 #include "resample_quality.h"
 
 #include <math.h>
@@ -70,6 +71,7 @@ static int open_codec(check_group *g, check_setup *setup, app_error *err) {
                                    .blobs = setup->model.blobs,
                                    .n_blobs = setup->model.n_blobs,
                                    .device = g->device.name,
+                                   .cache = device_cache(g->device.name),
                                    .codebooks = g->info.dep_q,
                                    .finder = {hub_look_up, &setup->model.lookup},
                                    .breadcrumb = crash_breadcrumb(),

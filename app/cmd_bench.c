@@ -67,6 +67,7 @@ static int open_codec(run_state *r, int flags, app_error *err) {
     moshi_codec_info info;
     moshi_error why = {0};
     moshi_codec_options o = {.device = r->device.name,
+                             .cache = device_cache(r->device.name),
                              .threads = (int)option_of(r->args, "threads")->integer,
                              .flags = flags,
                              .preset = r->preset,
@@ -100,6 +101,7 @@ static int open_codec(run_state *r, int flags, app_error *err) {
 static int open_engine(run_state *r, int flags, app_error *err) {
     moshi_error why = {0};
     moshi_engine_options o = {.device = r->device.name,
+                              .cache = device_cache(r->device.name),
                               .sessions = r->b.sessions,
                               .threads = (int)option_of(r->args, "threads")->integer,
                               .flags = flags | (r->has_codec ? 0 : MOSHI_NO_CODEC),

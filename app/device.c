@@ -6,11 +6,13 @@
 #include "crash.h"
 #include "system.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { DEADLINE_S = 60, MEMORY_LINES = 200, OFTEN = 2 /* crashes, not to be tried again */ };
@@ -230,6 +232,21 @@ int device_choose(device_choice *c, const arguments *args, const trial *what, ap
                 "moshi: computing on '%s'; moshi doctor tells more, --device NAME insists\n",
                 c->name);
     return rc;
+}
+
+const char *device_cache(const char *device) {
+    static char path[PATH_MAX];
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    bool own = cache && cache[0] == '/';
+    if (!device || !strcmp(device, "cpu") || (!own && (!home || home[0] != '/'))) return NULL;
+    int n =
+        snprintf(path, sizeof path, "%s%s", own ? cache : home, own ? "/moshi" : "/.cache/moshi");
+    if (n < 0 || n >= (int)sizeof path) return NULL;
+    char *last = strrchr(path, '/');
+    *last = 0;
+    mkdir(path, 0700);
+    *last = '/';
+    return mkdir(path, 0700) == 0 || errno == EEXIST ? path : NULL;
 }
 
 bool device_give_up(const device_choice *c, int code, const char *why) {

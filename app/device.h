@@ -19,6 +19,9 @@ typedef struct device_choice {
 int device_choose(device_choice *choice, const arguments *args, const trial *what, app_error *err);
 /* The chosen one could not be opened: may the next be tried? Says so if it may. */
 bool device_give_up(const device_choice *choice, int code, const char *why);
+/* Where the drivers of a device may keep what they compile: $XDG_CACHE_HOME/moshi or
+ * ~/.cache/moshi, made if need be. NULL for the CPU (or NULL), and where there is no such place. */
+const char *device_cache(const char *device);
 /* How many devices the machine has, those by request left out. Asked in a process of its own; 1,
  * the CPU, when that does not answer. */
 int device_count(void);

@@ -180,6 +180,7 @@ int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_
         rc = device_choose(&device, args, &what, err);
         if (rc != EXIT_OK) break;
         options.device = device.name;
+        options.cache = device_cache(device.name);
         model_note_for_crashes(&choice, device.name);
         rc = moshi_engine_open(out, &options, &why);
     } while (rc < 0 && device_give_up(&device, rc, why.text));
@@ -211,6 +212,7 @@ int model_open_codec(moshi_codec **out, const arguments *args, moshi_codec_optio
         rc = device_choose(&device, args, &what, err);
         if (rc != EXIT_OK) break;
         options.device = device.name;
+        options.cache = device_cache(device.name);
         model_note_for_crashes(&choice, device.name);
         rc = moshi_codec_open(out, &options, &why);
     } while (rc < 0 && device_give_up(&device, rc, why.text));

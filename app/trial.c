@@ -1,6 +1,7 @@
 /* trial.c - the stages of a trial. */
 #include "trial.h"
 
+#include "device.h"
 #include "measure.h"
 #include "system.h"
 
@@ -141,6 +142,7 @@ static int try_engine(probe *p, const trial *t) {
     int rc = check_memory(p, t->device, info.weight_bytes + info.state_bytes);
     if (rc != TRIAL_WORKS) return rc;
     o.flags = t->flags;
+    o.cache = device_cache(t->device);
     o.progress = on_weights;
     o.progress_user = p;
     o.breadcrumb = probe_breadcrumb(p);
@@ -183,6 +185,7 @@ static int try_codec(probe *p, const trial *t) {
     int rc = check_memory(p, t->device, info.weight_bytes + info.state_bytes);
     if (rc != TRIAL_WORKS) return rc;
     o.flags = t->flags;
+    o.cache = device_cache(t->device);
     o.breadcrumb = probe_breadcrumb(p);
     probe_stage(p, "weights");
     if (moshi_codec_open(&codec, &o, &err) < 0) return tell_error(p, &err);

@@ -1,6 +1,7 @@
 #include "variant.h"
 
 #include "crash.h"
+#include "device.h"
 #include "modelfiles.h"
 #include "progress.h"
 
@@ -333,6 +334,7 @@ int variant_open(variant *v, model_choice *model, moshi_engine **out, app_error 
                                     .n_blobs = path ? 0 : model->n_blobs,
                                     .finder = {hub_look_up, &model->lookup},
                                     .device = v->device,
+                                    .cache = device_cache(v->device),
                                     .threads = v->threads,
                                     .kv = v->kv,
                                     .flags = v->exact ? MOSHI_EXACT : 0,

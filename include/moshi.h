@@ -210,7 +210,10 @@ typedef struct moshi_engine_options {
     const char *preset;      /* NULL, or a name of moshi_preset_name() instead of model and blobs */
     const char *preset_type; /* its numbers, as moshi_convert_options.type; default bf16.
  With a preset only */
-    uintptr_t reserved[4];
+    /* NULL, or a directory that is there, in which a graphics card's driver keeps the programs it
+     * has compiled for the next start. Files that are damaged or another driver's are replaced. */
+    const char *cache;
+    uintptr_t reserved[3];
 } moshi_engine_options;
 
 /* Load a model and take all memory for `sessions` conversations. */
@@ -378,7 +381,8 @@ typedef struct moshi_codec_options {
     moshi_finder finder;          /* likewise */
     const char *preset;           /* NULL, or any preset's name instead of model and blobs */
     const char *preset_type;      /* f32 (default), f16, bf16; with a preset only */
-    uintptr_t reserved[5];
+    const char *cache;            /* as in moshi_engine_options */
+    uintptr_t reserved[4];
 } moshi_codec_options;
 
 typedef struct moshi_codec_info {

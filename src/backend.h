@@ -325,6 +325,7 @@ typedef struct mo_backend_options {
     int threads; /* 0: one per physical core */
     int level;   /* CPU: 0 the best the machine has, else force one (mo_cpu_level), for tests */
     int nth;     /* which device of the backend; the CPU backend has one */
+    const char *cache; /* NULL, or a directory for what a device compiles */
 } mo_backend_options;
 
 /* Seconds that threads have spent on ops, added up over threads; and on products of matrices and

@@ -81,8 +81,8 @@ for old in "$build"/log/*; do
     kill -0 "$(basename "$old")" 2>/dev/null || rm -rf "$old"
 done
 mkdir -p "$logs"
-# Crash reports of the person who runs the tests are no business of theirs.
-export XDG_STATE_HOME="$PWD/$logs/state"
+# Crash reports and caches of the person who runs the tests are no business of theirs.
+export XDG_STATE_HOME="$PWD/$logs/state" XDG_CACHE_HOME="$PWD/$logs/cache"
 names=$(for test in "$@"; do basename "$test" | sed 's/\.[a-z]*$//'; done)
 echo "running $(echo "$names" | wc -w | tr -d ' ') tests in $build"
 echo "$names" | xargs -P "${JOBS:-$(cores)}" -n 1 sh "$0" --one "$build" "$logs"

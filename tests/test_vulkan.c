@@ -480,6 +480,83 @@ static void test_narrow_bindings(const char *name) {
     narrow.range = 0;
 }
 
+/* ---- compiled shaders on disk --------------------------------------------------------------- */
+
+/* Open with a cache in `directory`; was what lay there taken? The device must compute either way.
+ * *path: its file. */
+static bool cache_taken(const char *name, const char *directory, char *path, size_t cap) {
+    mo_device dev;
+    mo_backend *be;
+    moshi_error err = {0};
+    bench b;
+    const uint8_t exec[1] = {1};
+    if (mo_device_find(&dev, name, &err) != 0) test_die("%s", err.text);
+    const mo_backend_options o = {.nth = dev.nth, .cache = directory};
+    if (dev.ops->open(&be, &o, &err) != 0) test_die("%s", err.text);
+    snprintf(path, cap, "%s", ((vk_device *)be)->cache_path);
+    bool taken = ((vk_device *)be)->cache_sum != 0;
+    bench_open(&b, be, 1);
+    mo_view v = mo_state_view(&b.graph, 1, 1, 0);
+    mo_advance(&b.graph, v, 1);
+    CHECK(mo_graph_finish(&b.graph) == 0 && mo_graph_run(&b.graph, exec, NULL, NULL) == 0, "runs");
+    bench_close(&b);
+    be->ops->close(be);
+    return taken;
+}
+
+/* Bytes of a file, NULL when there is none. */
+static uint8_t *slurp(const char *path, size_t *n) {
+    FILE *f = fopen(path, "rb");
+    *n = 0;
+    if (!f) return NULL;
+    uint8_t *data = test_alloc(1 << 24, 1);
+    *n = fread(data, 1, 1 << 24, f);
+    fclose(f);
+    return data;
+}
+
+static void spill(const char *path, const uint8_t *data, size_t n) {
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(data, 1, n, f) != n || fclose(f) != 0) test_die("%s: cannot be written", path);
+}
+
+/* Found again; and whatever else lies in its place is passed over in silence and replaced. */
+static void test_cache(const char *name) {
+    char directory[] = "/tmp/moshi-vulkan-XXXXXX", path[512], nowhere[600];
+    size_t n, after;
+    if (!mkdtemp(directory)) test_die("no temporary directory");
+    CHECK(!cache_taken(name, directory, path, sizeof path), "nothing there yet");
+    uint8_t *good = slurp(path, &n);
+    if (CHECK(good && n > 64 && n < 1 << 24, "%s: %zu bytes", path, n)) {
+        CHECK(cache_taken(name, directory, path, sizeof path), "taken");
+        /* Another sum, build, device, driver, UUID; cut short; too long; longer than it says;
+         * empty. */
+        static const struct {
+            size_t flip, bytes;
+            int add;
+        } wrong[] = {{0, 0, 0},  {8, 0, 0},  {16, 0, 0}, {22, 0, 0}, {24, 0, 0}, {32, 0, 0},
+                     {36, 0, 0}, {40, 0, 0}, {44, 0, 0}, {48, 0, 0}, {63, 0, 0}, {64, 0, 0},
+                     {0, 1, 0},  {0, 63, 0}, {0, 65, 0}, {0, 0, 9}};
+        uint8_t *bad = test_alloc(n + 9, 1);
+        for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+            memcpy(bad, good, n);
+            if (!wrong[i].bytes && !wrong[i].add) bad[wrong[i].flip] ^= 1;
+            spill(path, bad, wrong[i].bytes ? wrong[i].bytes : n + (size_t)wrong[i].add);
+            CHECK(!cache_taken(name, directory, path, sizeof path), "wrong file %zu taken", i);
+            uint8_t *again = slurp(path, &after);
+            CHECK(again && after == n && !memcmp(again, good, 64), "file %zu is right again", i);
+            free(again);
+        }
+        free(bad);
+        spill(path, good, 0);
+        CHECK(!cache_taken(name, directory, path, sizeof path), "an empty file taken");
+    }
+    free(good);
+    CHECK(remove(path) == 0 && remove(directory) == 0, "nothing else is left there");
+    snprintf(nowhere, sizeof nowhere, "%s/none", directory);
+    CHECK(!cache_taken(name, nowhere, path, sizeof path) && !slurp(path, &n), "no such directory");
+}
+
 /* What names mean, with these devices. */
 static void test_names(const moshi_device_info *first) {
     moshi_device_info info;
@@ -509,6 +586,7 @@ int main(void) {
         if (tested++ == 0) test_names(&all[i]);
         test_device(all[i].name);
         test_narrow_bindings(all[i].name);
+        test_cache(all[i].name);
     }
     if (tested == 0) SKIP("no driver for Vulkan has a device (Debian: mesa-vulkan-drivers)");
     return check_done("test_vulkan");

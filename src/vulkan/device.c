@@ -46,6 +46,7 @@ static bool load_functions(vk_device *d) {
         ENTRY(DestroyPipelineLayout),
         ENTRY(CreatePipelineCache),
         ENTRY(DestroyPipelineCache),
+        ENTRY(GetPipelineCacheData),
         ENTRY(CreateShaderModule),
         ENTRY(DestroyShaderModule),
         ENTRY(CreateComputePipelines),
@@ -76,13 +77,22 @@ static bool load_functions(vk_device *d) {
 static bool measure(vk_device *d, const char **what) {
     VkPhysicalDeviceMaintenance3Properties most = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES};
+    VkPhysicalDeviceDriverProperties driver = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES, .pNext = &most};
+    bool named =
+        mo_vk_lib_has_extension(&d->lib, d->physical, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME);
     VkPhysicalDeviceProperties2 p = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
-                                     .pNext = &most};
+                                     .pNext = named ? (void *)&driver : (void *)&most};
     VkPhysicalDeviceMemoryProperties2 m = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
     d->lib.fns.GetPhysicalDeviceProperties2(d->physical, &p);
     d->lib.fns.GetPhysicalDeviceMemoryProperties2(d->physical, &m);
     d->limits = p.properties.limits;
+    d->identity = (vk_identity){.vendor = p.properties.vendorID,
+                                .device = p.properties.deviceID,
+                                .driver = (uint32_t)driver.driverID,
+                                .version = p.properties.driverVersion};
+    memcpy(d->identity.uuid, p.properties.pipelineCacheUUID, VK_UUID_SIZE);
     d->memory = m.memoryProperties;
     d->largest_allocation = most.maxMemoryAllocationSize;
     VkPhysicalDeviceType type = p.properties.deviceType;
@@ -151,6 +161,7 @@ static void close_device(mo_backend *be) {
     if (!be) return;
     vk_device *d = vk_device_of(be);
     if (d->stuck) { /* whatever frees would wait, and what is freed may still be written to */
+        free(d->cache_path);
         free(d);
         return;
     }
@@ -166,7 +177,7 @@ static void close_device(mo_backend *be) {
     free(d);
 }
 
-static int open_physical(vk_device *d, int nth, moshi_error *err) {
+static int open_physical(vk_device *d, int nth, const char *cache, moshi_error *err) {
     moshi_device_info info;
     const char *lacks;
     if (nth < 0 || nth >= d->lib.n)
@@ -183,7 +194,7 @@ static int open_physical(vk_device *d, int nth, moshi_error *err) {
     if (!create_device(d, (uint32_t)family) || !create_queue(d, (uint32_t)family))
         return mo_fail(err, MOSHI_EDEVICE, "%s: the driver cannot open %s", info.name,
                        info.description);
-    return mo_vk_pipelines_open(d, err);
+    return mo_vk_pipelines_open(d, cache, err);
 }
 
 static int open_device(mo_backend **out, const mo_backend_options *options, moshi_error *err) {
@@ -192,7 +203,9 @@ static int open_device(mo_backend **out, const mo_backend_options *options, mosh
     if (!d) return mo_fail(err, MOSHI_ENOMEM, "vulkan: out of memory");
     d->base.ops = &mo_backend_vulkan;
     int rc = mo_vk_lib_open(&d->lib, err);
-    if (rc == 0) rc = open_physical(d, options ? options->nth : 0, err);
+    const mo_backend_options none = {0};
+    if (!options) options = &none;
+    if (rc == 0) rc = open_physical(d, options->nth, options->cache, err);
     if (rc < 0) {
         close_device(&d->base);
         return rc;

@@ -9,7 +9,7 @@
 enum { N_SHADERS = sizeof shaders / sizeof shaders[0] };
 _Static_assert((int)N_SHADERS <= (int)VK_MOST_PIPELINES, "room for every shader");
 
-int mo_vk_pipelines_open(vk_device *d, moshi_error *err) {
+int mo_vk_pipelines_open(vk_device *d, const char *cache, moshi_error *err) {
     VkDescriptorSetLayoutBinding bindings[VK_BINDINGS];
     for (uint32_t i = 0; i < VK_BINDINGS; i++)
         bindings[i] =
@@ -27,10 +27,9 @@ int mo_vk_pipelines_open(vk_device *d, moshi_error *err) {
                                          .pSetLayouts = &d->set_layout,
                                          .pushConstantRangeCount = 1,
                                          .pPushConstantRanges = &push};
-    const VkPipelineCacheCreateInfo cache = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
     if (d->fns.CreateDescriptorSetLayout(d->device, &set, NULL, &d->set_layout) != VK_SUCCESS ||
         d->fns.CreatePipelineLayout(d->device, &layout, NULL, &d->layout) != VK_SUCCESS ||
-        d->fns.CreatePipelineCache(d->device, &cache, NULL, &d->cache) != VK_SUCCESS)
+        !mo_vk_cache_open(d, cache))
         return mo_fail(err, MOSHI_EDEVICE, "vulkan: the driver gives no pipeline layout");
     return 0;
 }
@@ -38,7 +37,7 @@ int mo_vk_pipelines_open(vk_device *d, moshi_error *err) {
 void mo_vk_pipelines_close(vk_device *d) {
     for (int i = 0; i < N_SHADERS; i++)
         if (d->pipelines[i]) d->fns.DestroyPipeline(d->device, d->pipelines[i], NULL);
-    if (d->cache) d->fns.DestroyPipelineCache(d->device, d->cache, NULL);
+    mo_vk_cache_close(d);
     if (d->layout) d->fns.DestroyPipelineLayout(d->device, d->layout, NULL);
     if (d->set_layout) d->fns.DestroyDescriptorSetLayout(d->device, d->set_layout, NULL);
 }
@@ -47,6 +46,12 @@ int mo_vk_shader_find(const char *name) {
     for (int i = 0; i < N_SHADERS; i++)
         if (!strcmp(shaders[i].name, name)) return i;
     return -1;
+}
+
+uint64_t mo_vk_shaders_sum(void) {
+    uint64_t sum = MO_VK_SUM;
+    for (int i = 0; i < N_SHADERS; i++) sum = mo_vk_sum(sum, shaders[i].words, shaders[i].bytes);
+    return sum;
 }
 
 VkPipeline mo_vk_pipeline(vk_device *d, int shader) {
@@ -66,6 +71,7 @@ VkPipeline mo_vk_pipeline(vk_device *d, int shader) {
     VkPipeline made = NULL;
     VkResult rc = d->fns.CreateComputePipelines(d->device, d->cache, 1, &info, NULL, &made);
     d->fns.DestroyShaderModule(d->device, module, NULL);
+    d->cache_fresh = true;
     d->pipelines[shader] = rc == VK_SUCCESS ? made : NULL;
     return d->pipelines[shader];
 }

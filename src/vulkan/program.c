@@ -140,8 +140,10 @@ mo_program *mo_vk_record(mo_backend *be, const mo_op *ops, int n, int slots) {
     p->exec = mo_vk_buffer_new(d, (size_t)slots * VK_EXEC_BYTES, true);
     /* The whole list is not what frames run, but compiles every shader they need. */
     if (p->starts && p->exec && mo_vk_lower(p, ops) && make_sets(p) && make_parts(p) &&
-        part_of(p, 0, n))
+        part_of(p, 0, n)) {
+        mo_vk_cache_save(d);
         return p;
+    }
     mo_vk_program_free(be, p);
     return NULL;
 }

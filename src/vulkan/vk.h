@@ -4,6 +4,7 @@
  *   device.c     one opened device, submitting and waiting, the backend's table
  *   memory.c     blocks of device memory, buffers in them, copies to and from the host
  *   pipelines.c  shaders by name
+ *   cache.c      compiled shaders from one start to the next
  *   lower.c      ops to dispatches
  *   program.c    dispatches to command buffers, and running them
  */
@@ -78,6 +79,7 @@ typedef struct vk_device_fns {
     PFN_vkDestroyPipelineLayout DestroyPipelineLayout;
     PFN_vkCreatePipelineCache CreatePipelineCache;
     PFN_vkDestroyPipelineCache DestroyPipelineCache;
+    PFN_vkGetPipelineCacheData GetPipelineCacheData;
     PFN_vkCreateShaderModule CreateShaderModule;
     PFN_vkDestroyShaderModule DestroyShaderModule;
     PFN_vkCreateComputePipelines CreateComputePipelines;
@@ -113,12 +115,19 @@ typedef struct vk_buffer {
     uint8_t *mapped; /* NULL: the host cannot see it */
 } vk_buffer;
 
+/* Of a driver and what it drives: compiled shaders are good for no other. */
+typedef struct vk_identity {
+    uint32_t vendor, device, driver, version; /* driver: VkDriverId, or 0 */
+    uint8_t uuid[VK_UUID_SIZE];
+} vk_identity;
+
 typedef struct vk_device {
     mo_backend base;
     vk_lib lib;
     vk_device_fns fns;
     VkPhysicalDevice physical;
     VkPhysicalDeviceLimits limits;
+    vk_identity identity;
     VkPhysicalDeviceMemoryProperties memory;
     VkDeviceSize largest_allocation;
     bool unified; /* all memory is the host's too */
@@ -135,6 +144,9 @@ typedef struct vk_device {
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout layout;
     VkPipelineCache cache;
+    char *cache_path;   /* NULL: nowhere to keep it */
+    uint64_t cache_sum; /* of what the file holds; 0: nothing that was of use */
+    bool cache_fresh;   /* something was compiled since */
     VkPipeline pipelines[VK_MOST_PIPELINES]; /* by number of the shader */
 } vk_device;
 
@@ -157,13 +169,27 @@ void mo_vk_memory_close(vk_device *d);
 
 /* ---- pipelines ------------------------------------------------------------------------------ */
 
-/* 0, or MOSHI_EDEVICE. */
-int mo_vk_pipelines_open(vk_device *d, moshi_error *err);
+/* 0, or MOSHI_EDEVICE. `cache`: a directory, or NULL. */
+int mo_vk_pipelines_open(vk_device *d, const char *cache, moshi_error *err);
 void mo_vk_pipelines_close(vk_device *d);
 /* Number of a shader; -1 for one there is none of. */
 int mo_vk_shader_find(const char *name);
 /* NULL when the driver does not take it. */
 VkPipeline mo_vk_pipeline(vk_device *d, int shader);
+
+/* Sum of all shaders of this build. */
+uint64_t mo_vk_shaders_sum(void);
+
+/* ---- cache ---------------------------------------------------------------------------------- */
+
+#define MO_VK_SUM UINT64_C(0xcbf29ce484222325) /* of nothing */
+
+uint64_t mo_vk_sum(uint64_t sum, const void *data, size_t bytes);
+/* Make d->cache, with what a file in `directory` (or NULL) holds if that is right in everything. */
+bool mo_vk_cache_open(vk_device *d, const char *directory);
+/* Write the file again if something was compiled since. */
+void mo_vk_cache_save(vk_device *d);
+void mo_vk_cache_close(vk_device *d);
 
 /* ---- programs ------------------------------------------------------------------------------- */
 
