@@ -28,6 +28,7 @@ typedef struct compare {
     bool sounds;        /* both are recordings */
     difference between; /* of a and b */
     witness instruments;
+    gains gains; /* of the model's codec */
     verdict verdict;
     char reason[1400], next[640];
 } compare;
@@ -435,14 +436,17 @@ static int measure(compare *c, app_error *err) {
     for (int i = 0; rc == EXIT_OK && i < n; i++) rc = side_run(sides[i], &c->setup, err);
     if (rc == EXIT_OK)
         rc = witness_open(&c->instruments, &c->setup.model, c->setup.common.channels - 1, err);
+    if (rc == EXIT_OK) rc = gains_measure(&c->gains, c->instruments.codec, err);
     for (int i = 0; rc == EXIT_OK && i < n; i++) {
         rc = hear(c, sides[i], err);
-        if (i) difference_of(&sides[i]->d, &c->reference.r, &sides[i]->r, sides[i]->v.error);
+        if (i)
+            difference_of(&sides[i]->d, &c->reference.r, &sides[i]->r, sides[i]->v.error,
+                          &c->gains);
     }
     if (rc != EXIT_OK || !c->pair) return rc;
     explained a = c->a.v.error, b = c->b.v.error;
     explained both = {fmax(a.model, b.model), fmax(a.codec, b.codec)};
-    difference_of(&c->between, &c->a.r, &c->b.r, both);
+    difference_of(&c->between, &c->a.r, &c->b.r, both, &c->gains);
     /* It takes a while, and decides only when the numbers do not. */
     if (!wrong(&c->a) && !wrong(&c->b)) rc = witness_examine(&c->instruments, c->setup.quiet, err);
     if (rc == EXIT_OK) judge(c);
@@ -574,6 +578,7 @@ static int run(const arguments *args, app_error *err) {
     side_free(&c.a);
     side_free(&c.b);
     witness_close(&c.instruments);
+    gains_free(&c.gains);
     side_setup_free(s);
     if (rc != EXIT_OK) return rc;
     return fine ? EXIT_OK : EXIT_FAILED;

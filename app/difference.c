@@ -85,8 +85,10 @@ static void describe(const char *tap, char *out, size_t size) {
 static const double ROW_MARGIN = 8, ELEMENT_MARGIN = 25;
 
 /* Relative RMS error of a row, its worst element, and the error of that one relative to itself or
- * to the RMS of the row, whichever is larger. A NaN on one side only is an infinite error. */
-static double row_error(const float *a, const float *b, size_t n, size_t *worst, double *alone) {
+ * to the RMS of the row, whichever is larger; what is smaller than `terms`, the size of what was
+ * summed, counts as so large. A NaN on one side only is an infinite error. */
+static double row_error(const float *a, const float *b, size_t n, double terms, size_t *worst,
+                        double *alone) {
     double square = 0, error = 0, most = -1;
     for (size_t i = 0; i < n; i++) {
         double e = (double)b[i] - (double)a[i];
@@ -101,14 +103,42 @@ static double row_error(const float *a, const float *b, size_t n, size_t *worst,
     }
     if (!(error > 0)) return *alone = 0;
     /* Silence is exact zeros up to rounding: nothing to be relative to. */
-    square = square / (double)n + 1e-12;
+    square = fmax(square / (double)n, terms * terms) + 1e-12;
     *alone = most / fmax(sqrt(square), fabs((double)a[*worst]));
     return sqrt(error / (double)n / square);
 }
 
+/* The operand of a convolution, and what its matrix makes of such numbers. */
+typedef struct operand {
+    const track *of; /* NULL: not known */
+    double ratio;
+} operand;
+
+static operand operand_of(const recording *a, const track *t, const gains *g) {
+    const gain *known = gains_find(g, t->name);
+    const track *of = known ? recording_find(a, known->operand) : NULL;
+    if (!of || of->dtype != MOSHI_F32 || of->rows != t->rows) return (operand){0};
+    return (operand){of, known->ratio};
+}
+
+static double row_rms(const track *t, size_t row) {
+    const float *x = row_of(t, row);
+    double sum = 0;
+    for (size_t i = 0; i < t->width; i++) sum += (double)x[i] * (double)x[i];
+    return sqrt(sum / (double)t->width);
+}
+
+/* What a row was summed of. The first of its numbers have the end of the row before under them. */
+static double terms_of(const operand *o, size_t row) {
+    if (!o->of) return 0;
+    double here = row_rms(o->of, row), before = row ? row_rms(o->of, row - 1) : 0;
+    double terms = o->ratio * fmax(here, before);
+    return isfinite(terms) ? terms : 0;
+}
+
 /* Is the first differing row of this pair of tracks beyond what is explained, given the error of
  * one matrix? Fills *d. */
-static bool diverges(const track *a, const track *b, double one, divergence *d) {
+static bool diverges(const track *a, const track *b, const operand *o, double one, divergence *d) {
     const char *dot = strrchr(a->name, '.');
     bool gated = !strcmp(dot, ".act") || !strcmp(dot, ".attend");
     for (size_t row = 0; row < common_rows(a, b); row++) {
@@ -118,7 +148,8 @@ static bool diverges(const track *a, const track *b, double one, divergence *d) 
             while (worst < a->width && ints_of(a, row)[worst] == ints_of(b, row)[worst]) worst++;
             if (worst == a->width) continue;
         } else {
-            error = row_error(row_of(a, row), row_of(b, row), a->width, &worst, &alone);
+            error = row_error(row_of(a, row), row_of(b, row), a->width, terms_of(o, row), &worst,
+                              &alone);
             if (error <= allowed) {
                 error = alone;
                 allowed = ELEMENT_MARGIN * one;
@@ -141,7 +172,8 @@ static bool diverges(const track *a, const track *b, double one, divergence *d) 
 /* Stages in the order in which errors travel: encoder, language model, decoder. Within a stage the
  * earliest step counts, and in it the earliest operation. Chosen tokens of the free run are results
  * of everything, not causes. */
-static void find_first(const recording *a, const recording *b, explained e, divergence *d) {
+static void find_first(const recording *a, const recording *b, explained e, const gains *g,
+                       divergence *d) {
     static const char *const stages[] = {"mimi.enc.", "lm.", "depth.", "mimi.dec."};
     divergence candidate;
     for (size_t s = 0; s < 4 && !d->found; s++) {
@@ -154,7 +186,8 @@ static void find_first(const recording *a, const recording *b, explained e, dive
             if (!tb || tb->width != ta->width || tb->dtype != ta->dtype) continue;
             /* When numbers are coarse, a code near a tie is no fault. */
             if (!strcmp(dot, ".codes") && error > 1e-4) continue;
-            if (diverges(ta, tb, error, &candidate) && (!d->found || candidate.step < d->step))
+            operand o = operand_of(a, ta, g);
+            if (diverges(ta, tb, &o, error, &candidate) && (!d->found || candidate.step < d->step))
                 *d = candidate;
         }
     }
@@ -237,7 +270,7 @@ static double largest_error(const recording *a, const recording *b, const char *
     size_t worst;
     if (!x || !y || x->width != y->width) return 0;
     for (size_t row = 0; row < common_rows(x, y); row++) {
-        double e = row_error(row_of(x, row), row_of(y, row), x->width, &worst, &alone);
+        double e = row_error(row_of(x, row), row_of(y, row), x->width, 0, &worst, &alone);
         if (!(e <= most)) most = e;
     }
     return most;
@@ -255,11 +288,12 @@ static double snr_db(const recording *a, const recording *b) {
     return noise > 0 ? 10 * log10((signal + 1e-30) / noise) : INFINITY;
 }
 
-void difference_of(difference *d, const recording *a, const recording *b, explained e) {
+void difference_of(difference *d, const recording *a, const recording *b, explained e,
+                   const gains *g) {
     size_t first;
     const track *x = recording_find(a, "mimi.enc.codes"), *y = recording_find(b, "mimi.enc.codes");
     *d = (difference){.codes_equal = 1};
-    find_first(a, b, e, &d->first);
+    find_first(a, b, e, g, &d->first);
     if (x && y && x->width == y->width)
         d->codes_equal =
             share_equal(ints_of(x, 0), ints_of(y, 0), common_rows(x, y) * x->width, &first);

@@ -2,6 +2,7 @@
 #ifndef APP_DIFFERENCE_H
 #define APP_DIFFERENCE_H
 
+#include "gain.h"
 #include "recording.h"
 
 /* Relative error per matrix product that number formats explain, in the language model and in the
@@ -34,7 +35,9 @@ typedef struct difference {
     int64_t parted;               /* free runs: first step with another token, -1: never */
 } difference;
 
-/* `b` against `a`; `e` is what their number formats explain. */
-void difference_of(difference *d, const recording *a, const recording *b, explained e);
+/* `b` against `a`; `e` is what their number formats explain, relative to a result or, where `g`
+ * tells how large they are, to the terms it was summed of. */
+void difference_of(difference *d, const recording *a, const recording *b, explained e,
+                   const gains *g);
 
 #endif

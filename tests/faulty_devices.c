@@ -19,6 +19,7 @@ typedef enum fault {
     FAULT_SOFTMAX,   /* scores divided by the head's size, not by its root */
     FAULT_BLOCK,     /* the first block of every matrix of 16 bits or fewer arrives damaged */
     FAULT_NAN,       /* one lane of linear layers */
+    FAULT_FAINT,     /* sound comes out with a tone of a thousandth of full scale under it */
     FAULT_REFUSE,    /* says that it cannot be opened */
     FAULT_NO_MEMORY, /* has no memory for a model */
     FAULT_ABORT,     /* ends the process when it is opened */
@@ -30,8 +31,8 @@ typedef enum fault {
 } fault;
 
 static const char *const fault_names[FAULT_COUNT] = {
-    "elu",       "gelu",  "trim",      "softmax", "block", "nan", "refuse",
-    "no-memory", "abort", "exception", "corrupt", "hang",  "late"};
+    "elu",    "gelu",      "trim",  "softmax",   "block",   "nan",  "faint",
+    "refuse", "no-memory", "abort", "exception", "corrupt", "hang", "late"};
 
 static mo_backend_ops tables[FAULT_COUNT];
 
@@ -100,6 +101,12 @@ static void spoil_lane(const mo_view *out, int slot) {
     for (int row = 0; row < out->rows && out->cols >= 16; row++) row_of(out, slot, row)[5] = NAN;
 }
 
+/* What has one channel is sound. */
+static void spoil_sound(const mo_view *out, int slot) {
+    for (int row = 0; row < out->rows && out->cols == 1; row++)
+        row_of(out, slot, row)[0] += row / 12 % 2 ? 1e-3f : -1e-3f;
+}
+
 static void tanh_gelu(const mo_op_act *op, int slot) {
     for (int row = 0; row < op->out.rows; row++)
         for (int c = 0; c < op->out.cols; c++) {
@@ -139,6 +146,7 @@ static void after_op(fault f, const recorded *r, int i, int slot) {
     bool act = op->kind == MO_OP_ACT, linear = op->kind == MO_OP_LINEAR;
     if (f == FAULT_ELU && act && op->u.act.act == MO_ACT_ELU) spoil_elu(&op->u.act.out, slot);
     if (f == FAULT_NAN && linear) spoil_lane(&op->u.linear.out, slot);
+    if (f == FAULT_FAINT && linear) spoil_sound(&op->u.linear.out, slot);
     if (f == FAULT_TRIM && op->kind == MO_OP_UPSAMPLE)
         spoil_shift(&op->u.upsample.out, slot, (int)op->u.upsample.out.row_stride);
     if (f == FAULT_TRIM && linear && op->u.linear.taps == 2 && op->u.linear.stride == 1)

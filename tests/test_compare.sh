@@ -16,6 +16,7 @@ TMPDIR=$work
 export TMPDIR
 passed=0
 failed=0
+skipped=0
 
 # expect NAME EXIT-CODE PATTERN COMMAND...: the exit code, and a line of the output
 expect() {
@@ -71,6 +72,16 @@ wrong trim 'upsampling convolution'
 wrong softmax 'attention (scores, softmax, values)'
 wrong block 'matrix in_proj'
 wrong nan 'convolution'
+# Neither does a pause hide them, though what is left of its sums is smaller than their rounding.
+wrong faint 'last convolution of Mimi'
+# That a processor plays: right, and rounded in another order.
+quick "$program" compare cpu vulkan:0 >"$work/card" 2>"$work/err"
+if grep -q "'vulkan:0' is not available" "$work/err"; then
+    echo "SKIP compare cpu vulkan:0: there is no such device"
+    skipped=1
+else
+    expect 'a card' 0 '^B  vulkan:0 on .*: equals the reference within its number formats' cat "$work/card"
+fi
 # Of a quantised model too: what its arithmetic rounds does not hide them, nor is it a fault.
 "$program" convert "$here/../models/demo" "$work/q4.gguf" --type q4_K --quiet
 expect 'rounded inputs are no fault' 1 '^verdict  inconclusive' \
@@ -177,5 +188,5 @@ expect 'no threads' 2 "wanted a whole number 1..256, found '0'" quick "$program"
 expect 'nothing to compare with' 2 'what with what' "$program" compare cpu
 expect 'temporary files are gone' 0 '^0$' sh -c "find '$work' -name 'moshi-compare*' | wc -l"
 
-echo "test_compare: $passed passed, $failed failed, 0 skipped"
+echo "test_compare: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]
