@@ -166,6 +166,8 @@ $(B)/src/cpu/qkernels_avx2_vnni.o: ISA := $(ISA_AVX2_VNNI)
 $(B)/src/cpu/qkernels_avx512_vnni.o: ISA := $(ISA_AVX512_VNNI)
 ISA_AMX := $(ISA_AVX512_VNNI) $(call flag,-mamx-tile) $(call flag,-mamx-int8)
 $(B)/src/cpu/qkernels_amx.o: ISA := $(ISA_AMX)
+ISA_AMX_BF16 := $(ISA_AVX512) $(call flag,-mavx512bf16) $(call flag,-mamx-tile) $(call flag,-mamx-bf16)
+$(B)/src/cpu/pieces_amx.o: ISA := $(ISA_AMX_BF16)
 # With checks of undefined behaviour they take more than a minute each at -O2.
 ifneq ($(findstring undefined,$(SAN)),)
 $(B)/src/cpu/qkernels_avx2.o $(B)/src/cpu/qkernels_avx2_vnni.o $(B)/src/cpu/qkernels_avx512_vnni.o $(B)/src/cpu/qkernels_amx.o: ISA += -O1
@@ -369,6 +371,7 @@ info:
 	@echo "  qkernels_avx2_vnni.c    $(if $(ISA_AVX2_VNNI),$(ISA_AVX2_VNNI),not on $(ARCH))"
 	@echo "  qkernels_avx512_vnni.c  $(if $(ISA_AVX512_VNNI),$(ISA_AVX512_VNNI),not on $(ARCH))"
 	@echo "  qkernels_amx.c          $(if $(ISA_AMX),$(ISA_AMX),not on $(ARCH))"
+	@echo "  pieces_amx.c            $(if $(ISA_AMX_BF16),$(ISA_AMX_BF16),not on $(ARCH))"
 	@echo "  qkernels_neon_dot.c     $(if $(ISA_NEON_DOT),$(ISA_NEON_DOT),not on $(ARCH))"
 	@echo "libraries:"
 	@$(call lib_line,jansson,$(HAVE_JANSSON))

@@ -164,7 +164,8 @@ enum {
     MOSHI_EXACT = 1,      /* quantised matrices are widened to float32 when loaded (2 to 8 times
                              the memory) and activations never rounded, and a large Mimi decoder
                              keeps its float32 weights: the oracle the default, which computes on
-                             quantised matrices as they are and rounds those weights to float16,
+                             quantised matrices as they are, rounds those weights to float16 and
+                             may split the numbers of a large codec's convolutions into pieces,
                              answers to */
     MOSHI_EXACT_MASK = 2, /* Mimi transformers see their whole context; the default reproduces the
                              reference's ring, which loses the oldest keys of a frame */
@@ -226,8 +227,8 @@ MOSHI_API void moshi_engine_close(moshi_engine *engine);
 typedef struct moshi_engine_info {
     const char *model_type; /* config.json's model_type, or "moshi" */
     const char *device;     /* "cpu" */
-    const char *kernels;    /* instruction-set level in use: "avx512_vnni", "avx512", "avx2_vnni",
-                               "avx2", "neon_dot", "neon", "c" */
+    const char *kernels;    /* instruction-set level in use: "amx_bf16", "amx", "avx512_vnni",
+                               "avx512", "avx2_vnni", "avx2", "neon_dot", "neon", "c" */
     const char *kv;         /* key/value cache: "f32", "bf16", "q8_0"; NULL if not open */
     int threads;
     int sessions;

@@ -10,7 +10,8 @@
  *
  * Arithmetic contract, the same bits on every CPU level and for every number of slots:
  *   linear   one accumulator per output, fused multiply-add over taps and channels in order; on
- *            quantised weights as said at mo_op_linear
+ *            quantised weights as said at mo_op_linear; weights split into pieces, which only
+ *            some levels do, are near
  *   sums     (norms, attention scores, softmax) 16 partial sums, element i into partial i % 16,
  *            then partials folded 8+8, 4+4, 2+2, 1+1
  */
@@ -49,6 +50,9 @@ typedef struct mo_matrix {
     int64_t group;
     const float *scales, *biases;
     mo_dtype scales_dtype; /* MO_U32: MO_BF16 when that holds all of both exactly, or MO_F32 */
+    /* MO_F32 in strips: 0, or how many pieces (2 or 3) a device may split the numbers into where
+     * that is faster: see mo_op_linear. */
+    int pieces;
     /* NULL, or to be called for all rows, in any pieces, by any threads, shortly before they are
      * read: it reads them, too. */
     void (*look)(void *user, int64_t first, int64_t n);
@@ -71,6 +75,7 @@ typedef struct mo_weight {
     int rows, cols;
     int bits, group; /* MO_U32 */
     mo_dtype scales_dtype;
+    int pieces; /* 0: not split */
 } mo_weight;
 
 /* The facts of a matrix that a device holds in `buf`. */
@@ -143,6 +148,13 @@ typedef struct mo_op_norm {
  *   Q6_K        acc = fma(sum(w q), (weight d * scale) * d, acc) for either half of the block
  *   U32         acc = fma(sum(w q), scale * d, acc); acc = fma(bias, d * sum(q), acc)
  *   I8          acc = fma(sum(w q), d, acc); after the last block acc = acc * (scale / 127)
+ *
+ * On weights that were split into pieces, inputs are split too, and acc is a sum of products of
+ * pieces in no order said here, the same for every row whatever rows come with it. It differs from
+ * the exact sum by at most s * 2^-24 * sum |w x|, where s is 18 + 6.1 K / 32 with three pieces and
+ * 530 + 3.1 K / 32 with two: what the products left out are worth, 15 additions within a block of
+ * 32, one of its halves, and one of every block's products of pieces; numbers below 2^-100 may
+ * count as zero. With three pieces that is less than K, which a plain sum may be off by.
  * in has (out.rows - 1) * stride + (taps - 1) * dilation + 1 rows.
  * A transposed convolution is this op too: see layers.c. */
 typedef struct mo_op_linear {

@@ -447,8 +447,12 @@ static bool read_rows(mo_loader *ld, const mo_tensor_view *t, const mo_lora_targ
 }
 
 static const mo_weight *upload_as(mo_loader *ld, mo_dtype to, mo_layout layout, int64_t rows,
-                                  int64_t cols, const float *v) {
-    if (to == MO_F32) return mo_load_const(ld, layout, rows, cols, v);
+                                  int64_t cols, const float *v, int pieces) {
+    if (to == MO_F32) {
+        mo_matrix src = floats(to, rows, cols, v);
+        src.pieces = pieces;
+        return pool_add(ld, &src, layout);
+    }
     size_t n = (size_t)(rows * cols);
     uint16_t *half = v ? mo_calloc(n, sizeof *half) : NULL;
     if (v && !half) {
@@ -462,11 +466,14 @@ static const mo_weight *upload_as(mo_loader *ld, mo_dtype to, mo_layout layout, 
     return w;
 }
 
-/* Strips of float32, or of float16 where that is allowed and holds the numbers' range. */
-static const mo_weight *upload_strips(mo_loader *ld, int64_t rows, int64_t cols, const float *v) {
+/* Strips of float32, or of float16 where that is allowed and holds the numbers' range. `channels`
+ * of the columns lie side by side in the inputs. */
+static const mo_weight *upload_strips(mo_loader *ld, int64_t rows, int64_t cols, int64_t channels,
+                                      const float *v) {
     bool half = ld->half && !ld->exact;
     for (int64_t i = 0; half && v && i < rows * cols; i++) half = fabsf(v[i]) <= MO_F16_MAX;
-    return upload_as(ld, half ? MO_F16 : MO_F32, MO_LAYOUT_STRIPS, rows, cols, v);
+    int pieces = !ld->exact && channels % MO_QUANT_GROUP == 0 ? ld->pieces : 0;
+    return upload_as(ld, half ? MO_F16 : MO_F32, MO_LAYOUT_STRIPS, rows, cols, v, pieces);
 }
 
 /* 16-bit weights stay 16-bit when an adapter was added, as when the reference fuses one; quantised
@@ -475,7 +482,7 @@ static const mo_weight *upload_rows(mo_loader *ld, const mo_tensor_view *t, mo_l
                                     const mo_lora_target *m, float *v) {
     bool packed = mo_dtype_is_packed(t->dtype), adapted = mo_loras_touch(ld->loras, m);
     mo_dtype to = packed && adapted && !ld->exact ? MO_BF16 : packed ? MO_F32 : t->dtype;
-    return upload_as(ld, to, layout, m->n, m->cols, v);
+    return upload_as(ld, to, layout, m->n, m->cols, v, 0);
 }
 
 static const mo_weight *load_changed(mo_loader *ld, const mo_tensor_view *t, mo_layout layout,
@@ -538,7 +545,7 @@ static const mo_weight *load_halved(mo_loader *ld, const mo_tensor_view *t,
     size_t n = (size_t)(m->n * m->cols);
     if (!staging(ld, n, &v)) return NULL;
     if (v) mo_tensor_read(t, (uint64_t)(m->first * m->cols), n, v);
-    const mo_weight *w = upload_strips(ld, m->n, m->cols, v);
+    const mo_weight *w = upload_strips(ld, m->n, m->cols, m->cols, v);
     free(v);
     const size_t row = (size_t)m->cols * sizeof(float);
     done_with(ld, (const uint8_t *)t->data + (size_t)m->first * row, (size_t)m->n * row);
@@ -627,7 +634,7 @@ const mo_weight *mo_load_conv(mo_loader *ld, int out, int in, int k, const char 
                 for (int i = 0; i < in; i++)
                     v[(size_t)o * row + (size_t)(j * in + i)] = src[i * k + j];
         }
-        w = upload_strips(ld, out, (int64_t)row, v);
+        w = upload_strips(ld, out, (int64_t)row, in, v);
     }
     free(src);
     free(v);
@@ -657,7 +664,7 @@ const mo_weight *mo_load_convt(mo_loader *ld, int in, int out, int k, int stride
                     v[row * cols + col] = src[(size_t)o * (size_t)k + (size_t)kk];
                 }
         }
-        w = upload_strips(ld, (int64_t)rows, (int64_t)cols, v);
+        w = upload_strips(ld, (int64_t)rows, (int64_t)cols, in, v);
     }
     free(src);
     free(v);

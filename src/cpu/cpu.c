@@ -19,10 +19,11 @@ typedef struct cpu {
     mo_cpu_level level;
     const mo_kernels *kernels;
     const mo_qkernels *qkernels;
+    const mo_pieces_kernels *pieces; /* NULL: this level does not split */
     mo_pool *pool;
 } cpu;
 
-/* An op is one plan, or two when its activations must be quantised before it. */
+/* An op is one plan, or two when its activations must be quantised or split before it. */
 struct mo_program {
     cpu *be;
     mo_plan *plans;
@@ -31,7 +32,7 @@ struct mo_program {
     int *active;    /* [slots] */
     float *scratch; /* [threads, scratch_floats] */
     size_t scratch_floats;
-    uint8_t *records; /* quantised activations of the op at hand */
+    uint8_t *records; /* quantised or split activations of the op at hand */
 };
 
 static cpu *cpu_of(mo_backend *be) {
@@ -77,6 +78,7 @@ static int cpu_open(mo_backend **out, const mo_backend_options *options, moshi_e
     be->level = level ? (mo_cpu_level)level : mo_cpu_level_best();
     be->kernels = kernels;
     be->qkernels = mo_qkernels_get(be->level);
+    be->pieces = mo_pieces_get(be->level);
     be->pool = mo_pool_open(threads);
     if (!be->pool) {
         cpu_close(&be->base);
@@ -156,8 +158,11 @@ static int cpu_weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo
     if (bytes == 0) return MOSHI_EINVAL;
     mo_buf *buf = weight_alloc(bytes);
     if (!buf) return MOSHI_ENOMEM;
-    *out = mo_weight_of(buf, src, layout);
-    mo_pack(cpu_of(be)->pool, src, layout, buf->data);
+    mo_matrix m = *src; /* of levels that do not split, a bit of the room stays unused */
+    if (!cpu_of(be)->pieces || !mo_pieces_wanted(src, layout)) m.pieces = 0;
+    *out = mo_weight_of(buf, &m, layout);
+    out->pieces = m.pieces;
+    mo_pack(cpu_of(be)->pool, &m, layout, buf->data);
     return 0;
 }
 
@@ -204,9 +209,9 @@ static bool lower(mo_program *p, const mo_op *ops) {
         mo_plan_init(plan, &ops[i]);
         size_t need = mo_plan_scratch(plan);
         if (need > p->scratch_floats) p->scratch_floats = need;
-        if (plan->shape.form == MO_QFORM_NONE) continue;
+        if (!mo_plan_prepares(plan)) continue;
         p->plans[n] = *plan;
-        plan->quantise = true;
+        plan->prepare = true;
         n++;
         if (!mo_mul(mo_plan_record_bytes(plan), (size_t)p->slots, &need)) return false;
         if (need > record_bytes) record_bytes = need;
@@ -259,6 +264,7 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
     mo_pool *pool = cpu_of(be)->pool;
     mo_exec ex = {.kernels = cpu_of(be)->kernels,
                   .qkernels = cpu_of(be)->qkernels,
+                  .pieces = cpu_of(be)->pieces,
                   .active = p->active,
                   .records = p->records,
                   .scratch = p->scratch,

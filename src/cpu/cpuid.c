@@ -71,6 +71,14 @@ bool mo_cpu_has_amx_int8(void) {
 #endif
 }
 
+bool mo_cpu_has_amx_bf16(void) {
+    const unsigned amx_bf16 = 1u << 22, avx512_bf16 = 1u << 5;
+    unsigned a, b, c, d;
+    if (!mo_cpu_has_amx_int8() || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    if (!(d & amx_bf16) || a < 1) return false;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & avx512_bf16);
+}
+
 bool mo_cpu_has_neon(void) {
     return false;
 }
@@ -114,6 +122,9 @@ bool mo_cpu_has_avx512_vnni(void) {
     return false;
 }
 bool mo_cpu_has_amx_int8(void) {
+    return false;
+}
+bool mo_cpu_has_amx_bf16(void) {
     return false;
 }
 

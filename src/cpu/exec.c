@@ -146,7 +146,9 @@ typedef struct linear_grid {
 static double linear_weight_bytes(const mo_plan *plan) {
     double strips = (plan->linear.n + MO_STRIP - 1) / MO_STRIP;
     if (plan->shape.form != MO_QFORM_NONE) return strips * (double)plan->shape.strip_bytes;
-    return strips * MO_STRIP * (double)plan->linear.k * (plan->linear.dtype == MO_F32 ? 4 : 2);
+    int size = plan->linear.dtype == MO_F32 ? 4 : 2;
+    if (plan->split.pieces) size = 2 * plan->split.pieces;
+    return strips * MO_STRIP * (double)plan->linear.k * size;
 }
 
 static linear_grid linear_grid_of(const mo_plan *plan, const mo_exec *ex) {
@@ -183,6 +185,7 @@ static void linear_plan(mo_plan *plan) {
     }
     plan->shape =
         mo_qshape_of(op->w->dtype, op->w->cols, op->w->bits, op->w->group, op->w->scales_dtype);
+    plan->split = mo_pieces_shape_of(op);
 }
 
 static mo_qlinear_job qlinear_job(const mo_plan *plan, const mo_exec *ex) {
@@ -197,7 +200,56 @@ static void quantise_run(const mo_plan *plan, const mo_exec *ex, int unit0, int 
     ex->qkernels->quantise(&q, unit0, unit1);
 }
 
+static mo_pieces_job pieces_job(const mo_plan *plan, const mo_exec *ex) {
+    mo_pieces_job p = {plan->linear, plan->split, (uint16_t *)(void *)ex->records};
+    p.job.active = ex->active;
+    return p;
+}
+
+/* Unit = row of the inputs. */
+static void split_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1) {
+    const mo_pieces_job p = pieces_job(plan, ex);
+    const int rows = plan->split.in_rows;
+    for (int unit = unit0; unit < unit1;) {
+        int at = unit / rows, row = unit % rows, n = rows - row;
+        if (n > unit1 - unit) n = unit1 - unit;
+        ex->pieces->split(&p, at, row, row + n);
+        unit += n;
+    }
+}
+
+/* Unit = block of rows of one slot by block of strips, those of a block of strips side by side:
+ * weights in pieces are the longer way. */
+enum { PIECE_ROW_BLOCK = 96 };
+
+static int pieces_row_blocks(const mo_plan *plan) {
+    return (plan->linear.rows + PIECE_ROW_BLOCK - 1) / PIECE_ROW_BLOCK;
+}
+
+static void linear_pieces_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1) {
+    const mo_pieces_job p = pieces_job(plan, ex);
+    const int strips = (p.job.n + MO_STRIP - 1) / MO_STRIP;
+    const int per_slot = pieces_row_blocks(plan), blocks = ex->n_active * per_slot;
+    for (int unit = unit0; unit < unit1; unit++) {
+        int at = unit % blocks / per_slot, row0 = unit % per_slot * PIECE_ROW_BLOCK;
+        int row1 = row0 + PIECE_ROW_BLOCK, strip0 = unit / blocks * STRIP_BLOCK;
+        int strip1 = strip0 + STRIP_BLOCK < strips ? strip0 + STRIP_BLOCK : strips;
+        if (row1 > p.job.rows) row1 = p.job.rows;
+        ex->pieces->linear(&p, at, row0, row1, strip0, strip1);
+    }
+}
+
+static int linear_units(const mo_plan *plan, const mo_exec *ex) {
+    linear_grid g = linear_grid_of(plan, ex);
+    if (plan->split.pieces) g.row_blocks = ex->n_active * pieces_row_blocks(plan);
+    return g.row_blocks * g.strip_blocks;
+}
+
 static void linear_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
+    if (plan->split.pieces) {
+        linear_pieces_run(plan, ex, unit0, unit1);
+        return;
+    }
     mo_qlinear_job q = qlinear_job(plan, ex);
     linear_grid g = linear_grid_of(plan, ex);
     (void)thread;
@@ -218,6 +270,7 @@ static void linear_run(const mo_plan *plan, const mo_exec *ex, int unit0, int un
 static double linear_cost(const mo_plan *plan, const mo_exec *ex) {
     linear_grid g = linear_grid_of(plan, ex);
     double per_ns = plan->shape.form == MO_QFORM_NONE ? 60.0 : 240.0;
+    if (plan->split.pieces) per_ns = plan->split.pieces == 2 ? 300.0 : 150.0;
     double compute = (double)g.strips * MO_STRIP * (double)plan->linear.k * g.rows / per_ns;
     double memory = linear_weight_bytes(plan) / 40.0;
     return compute > memory ? compute : memory;
@@ -585,18 +638,30 @@ static const run_fn runs[MO_OP_COUNT] = {
     [MO_OP_ADVANCE] = advance_run,
 };
 
+bool mo_plan_prepares(const mo_plan *plan) {
+    return plan->shape.form != MO_QFORM_NONE || plan->split.pieces;
+}
+
+static int prepare_units(const mo_plan *plan, const mo_exec *ex) {
+    return ex->n_active * (plan->split.pieces ? plan->split.in_rows : plan->linear.rows);
+}
+
+static double prepare_cost(const mo_plan *plan, const mo_exec *ex) {
+    double row =
+        plan->split.pieces ? (double)plan->split.cols * 0.15 : (double)plan->linear.k * 0.3;
+    return prepare_units(plan, ex) * row;
+}
+
 int mo_plan_units(const mo_plan *plan, const mo_exec *ex) {
     const mo_op *op = &plan->op;
-    if (plan->quantise) return ex->n_active * plan->linear.rows;
+    if (plan->prepare) return prepare_units(plan, ex);
     switch (op->kind) {
     case MO_OP_EMBED_SUM:
         return row_block_units(ex, &op->u.embed_sum.out);
     case MO_OP_NORM:
         return ex->n_active * op->u.norm.in.rows;
-    case MO_OP_LINEAR: {
-        linear_grid g = linear_grid_of(plan, ex);
-        return g.row_blocks * g.strip_blocks;
-    }
+    case MO_OP_LINEAR:
+        return linear_units(plan, ex);
     case MO_OP_ROPE_TABLE:
         return ex->n_active * op->u.rope_table.out.rows;
     case MO_OP_ROPE_KV:
@@ -622,7 +687,7 @@ static double view_size(const mo_view *v) {
 
 double mo_plan_cost(const mo_plan *plan, const mo_exec *ex) {
     const mo_op *op = &plan->op;
-    if (plan->quantise) return ex->n_active * plan->linear.rows * (double)plan->linear.k * 0.3;
+    if (plan->prepare) return prepare_cost(plan, ex);
     switch (op->kind) {
     case MO_OP_EMBED_SUM:
         return ex->n_active * view_size(&op->u.embed_sum.out) * op->u.embed_sum.n * 1.0;
@@ -659,6 +724,8 @@ size_t mo_plan_scratch(const mo_plan *plan) {
 }
 
 size_t mo_plan_record_bytes(const mo_plan *plan) {
+    if (plan->split.pieces)
+        return (size_t)plan->split.pieces * plan->split.piece * sizeof(uint16_t);
     return (size_t)plan->linear.rows * mo_q_record_bytes(plan->shape.blocks);
 }
 
@@ -684,7 +751,9 @@ bool mo_plan_is_product(const mo_plan *plan) {
 }
 
 void mo_plan_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
-    if (plan->quantise)
+    if (plan->prepare && plan->split.pieces)
+        split_run(plan, ex, unit0, unit1);
+    else if (plan->prepare)
         quantise_run(plan, ex, unit0, unit1);
     else
         runs[plan->op.kind](plan, ex, unit0, unit1, thread);

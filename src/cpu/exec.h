@@ -3,32 +3,37 @@
 #ifndef MO_CPU_EXEC_H
 #define MO_CPU_EXEC_H
 
+#include "pieces.h"
 #include "qkernels.h"
 
 /* What every op of one run shares. */
 typedef struct mo_exec {
     const mo_kernels *kernels;
     const mo_qkernels *qkernels;
+    const mo_pieces_kernels *pieces;
     const int *active; /* slots that take part */
     int n_active;
     float *scratch; /* scratch_floats per thread */
     size_t scratch_floats;
-    uint8_t *records; /* quantised activations of the op at hand */
+    uint8_t *records; /* quantised or split activations of the op at hand */
 } mo_exec;
 
-/* One recorded op, or the quantising of its activations. */
+/* One recorded op, or the quantising or splitting of its activations. */
 typedef struct mo_plan {
     mo_op op;
-    bool quantise;
+    bool prepare;
     mo_linear_job linear;   /* LINEAR: everything but `active` */
     mo_qshape shape;        /* LINEAR: form NONE for weights that are floats */
+    mo_pieces_shape split;  /* LINEAR: pieces 0 for weights that are not split */
     double codebook_radius; /* RVQ_PICK: largest norm of an entry */
 } mo_plan;
 
 void mo_plan_init(mo_plan *plan, const mo_op *op);
 /* Floats of scratch one thread needs. */
 size_t mo_plan_scratch(const mo_plan *plan);
-/* Bytes of quantised activations one slot needs. */
+/* Must a plan with `prepare` run before this one? */
+bool mo_plan_prepares(const mo_plan *plan);
+/* Bytes of quantised or split activations one slot needs. */
 size_t mo_plan_record_bytes(const mo_plan *plan);
 /* Units are independent of each other; any split of 0 .. units-1 gives the same bits. */
 int mo_plan_units(const mo_plan *plan, const mo_exec *ex);

@@ -5,6 +5,7 @@
 #include "kernels.h"
 
 #include "cpuid.h"
+#include "pieces.h"
 #include "qkernels.h"
 
 #include <math.h>
@@ -215,7 +216,8 @@ static const mo_kernels kernels_c = {"c", linear_c, norm_c, act_c, act_mul_c, at
 
 const char *mo_cpu_level_name(mo_cpu_level level) {
     static const char *const names[MO_CPU_LEVEL_COUNT] = {
-        "auto", "c", "neon", "neon_dot", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "amx"};
+        "auto",      "c",      "neon",        "neon_dot", "avx2",
+        "avx2_vnni", "avx512", "avx512_vnni", "amx",      "amx_bf16"};
     return (int)level >= 0 && level < MO_CPU_LEVEL_COUNT ? names[level] : "?";
 }
 
@@ -243,6 +245,9 @@ const mo_kernels *mo_kernels_get(mo_cpu_level level) {
         return mo_cpu_has_avx512_vnni() && mo_qkernels_avx512_vnni() ? mo_kernels_avx512() : NULL;
     case MO_CPU_LEVEL_AMX:
         return mo_cpu_has_amx_int8() && mo_qkernels_amx() ? mo_kernels_avx512() : NULL;
+    case MO_CPU_LEVEL_AMX_BF16:
+        return mo_cpu_has_amx_bf16() && mo_qkernels_amx() && mo_pieces_amx() ? mo_kernels_avx512()
+                                                                             : NULL;
     case MO_CPU_LEVEL_AUTO:
         return mo_kernels_get(mo_cpu_level_best());
     default:

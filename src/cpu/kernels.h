@@ -1,8 +1,9 @@
 /* kernels.h - the inner loops of the CPU backend, one table of them per instruction set.
  *
- * Every table gives the same bits: kernels.c is the plain C reference, kernels_body.h is written
- * once over a vector of 16 floats and compiled for AVX2, AVX-512 and NEON. What makes that possible
- * is that each operation below says which roundings happen and in which order. */
+ * Every table gives the same bits (weights that may be split have one of their own: pieces.h):
+ * kernels.c is the plain C reference, kernels_body.h is written once over a vector of 16 floats and
+ * compiled for AVX2, AVX-512 and NEON. What makes that possible is that each operation below says
+ * which roundings happen and in which order. */
 #ifndef MO_CPU_KERNELS_H
 #define MO_CPU_KERNELS_H
 
@@ -18,7 +19,8 @@ typedef enum mo_cpu_level {
     MO_CPU_LEVEL_AVX2_VNNI,
     MO_CPU_LEVEL_AVX512,
     MO_CPU_LEVEL_AVX512_VNNI,
-    MO_CPU_LEVEL_AMX, /* AVX-512 with VNNI, and AMX where there are many rows */
+    MO_CPU_LEVEL_AMX,      /* AVX-512 with VNNI, and AMX where there are many rows */
+    MO_CPU_LEVEL_AMX_BF16, /* and for floats that may be split: pieces.h */
     MO_CPU_LEVEL_COUNT
 } mo_cpu_level;
 

@@ -1,5 +1,6 @@
 #include "pack.h"
 
+#include "pieces.h"
 #include "quant_blocks.h"
 
 #include <limits.h>
@@ -87,6 +88,7 @@ size_t mo_pack_bytes(const mo_matrix *m, mo_layout layout) {
         mo_qshape q = mo_qshape_of(m->dtype, m->cols, m->bits, m->group, m->scales_dtype);
         if (q.form == MO_QFORM_NONE && !is_plain(m->dtype)) return 0;
         bytes = q.form == MO_QFORM_NONE ? bytes * MO_STRIP : q.strip_bytes;
+        if (mo_pieces_wanted(m, layout)) bytes = mo_pieces_strip_bytes(m);
     }
     return mo_mul(bytes, n, &bytes) ? bytes : 0;
 }
@@ -414,7 +416,9 @@ static void pack_chunk(void *ctx, int chunk, int thread) {
         if (s == ((int64_t)chunk + 1) * PACK_STRIPS) return;
         /* as many rows as are still in a cache when they are packed */
         if (s % LOOK_STRIPS == 0) look_at(job->src, s * MO_STRIP, LOOK_STRIPS * MO_STRIP);
-        if (job->shape.form == MO_QFORM_NONE)
+        if (job->src->pieces)
+            mo_pieces_pack(job->src, s, job->dst);
+        else if (job->shape.form == MO_QFORM_NONE)
             pack_floats(job, s);
         else
             pack_numbers(job, s);

@@ -127,6 +127,7 @@ const mo_qkernels *mo_qkernels_get(mo_cpu_level level) {
     case MO_CPU_LEVEL_AVX512_VNNI:
         return mo_qkernels_avx512_vnni();
     case MO_CPU_LEVEL_AMX:
+    case MO_CPU_LEVEL_AMX_BF16:
         return mo_qkernels_amx();
     case MO_CPU_LEVEL_AUTO:
         return mo_qkernels_get(mo_cpu_level_best());

@@ -1,0 +1,186 @@
+/* Products of floats that are split into bfloat16 pieces: on the levels that do it, each result
+ * against double precision within the bound that mo_op_linear states, the same bits for any number
+ * of threads, set of slots and cut of the rows; on the others, the bits of the plain C product.
+ * `test_pieces --bench` prints speeds instead. */
+#include "cpu/pieces.h"
+#include "ops_cases.h"
+#include "ops_rig.h"
+
+typedef struct piece_case {
+    linear_case shape; /* cols: multiples of 32 */
+    float size;        /* of the inputs */
+} piece_case;
+
+static const piece_case cases[] = {
+    {{1, 1, 32, 1, 1, 1, 1, DENSE, MO_F32}, 1},
+    {{1, 16, 32, 16, 1, 1, 1, BIAS, MO_F32}, 1},
+    {{2, 17, 64, 33, 1, 1, 1, BIAS | SCALE | ADD, MO_F32}, 1},
+    {{3, 5, 96, 80, 1, 1, 1, ADD | IN_PLACE, MO_F32}, 1e-9f},
+    {{1, 33, 32, 48, 3, 1, 1, BIAS | DENSE, MO_F32}, 1},
+    {{2, 31, 32, 47, 3, 1, 2, BIAS, MO_F32}, 1e6f},
+    {{1, 40, 32, 130, 8, 4, 1, BIAS | DENSE, MO_F32}, 1},
+    {{2, 48, 64, 64, 10, 5, 1, BIAS | DENSE | ADD, MO_F32}, 1},
+    {{1, 200, 64, 1, 3, 1, 1, BIAS | DENSE, MO_F32}, 1},
+    {{1, 250, 32, 300, 2, 1, 1, BIAS | DENSE | SCALE, MO_F32}, 1},
+    {{2, 100, 128, 20, 12, 6, 1, DENSE, MO_F32}, 1},
+};
+
+static int pieces; /* of the cases being run */
+
+/* The op, and once more in two parts, with gaps between the inputs' rows in the second. */
+static void build(rig *r, const void *arg) {
+    const piece_case *p = arg;
+    const linear_case *c = &p->shape;
+    mo_op_linear *op = &rig_op(r, MO_OP_LINEAR)->u.linear;
+    int in_rows = (c->rows - 1) * c->stride + (c->taps - 1) * c->dilation + 1;
+    bool pad = !(c->flags & DENSE);
+    op->in = rig_random(r, in_rows, c->cols, pad, p->size)->v;
+    r->pieces = pieces;
+    op->w = rig_weight(r, c->n, c->taps * c->cols, MO_F32, MO_LAYOUT_STRIPS);
+    r->pieces = 0;
+    if (c->flags & BIAS) op->bias = rig_weight(r, 1, c->n, MO_F32, MO_LAYOUT_ROWS);
+    if (c->flags & SCALE) op->scale = rig_weight(r, 1, c->n, MO_F32, MO_LAYOUT_ROWS);
+    if (c->flags & ADD) op->add = rig_random(r, c->rows, c->n, pad, p->size)->v;
+    op->taps = c->taps;
+    op->stride = c->stride;
+    op->dilation = c->dilation;
+    op->out = rig_out(r, c->rows, c->n, pad);
+    int cut = 1 + c->rows / 3;
+    mo_view again = rig_out(r, c->rows, c->n, true);
+    for (int part = 0; part < 2 && cut < c->rows; part++) {
+        mo_op_linear *some = &rig_op(r, MO_OP_LINEAR)->u.linear;
+        int first = part ? cut : 0, n = part ? c->rows - cut : cut;
+        *some = r->ops[0].u.linear;
+        some->in.rows = (n - 1) * c->stride + (c->taps - 1) * c->dilation + 1;
+        some->in.offset += (size_t)(first * c->stride) * some->in.row_stride;
+        if (some->add.buf) some->add.offset += (size_t)first * some->add.row_stride;
+        some->out = again;
+        some->out.offset += (size_t)first * again.row_stride;
+        some->out.rows = some->add.rows = n;
+    }
+    if (cut >= c->rows) {
+        mo_op_linear *same = &rig_op(r, MO_OP_LINEAR)->u.linear;
+        *same = r->ops[0].u.linear;
+        same->out = again;
+    }
+    /* in place, last */
+    if (c->flags & IN_PLACE) {
+        rig_of(r, &op->add)->written = true;
+        mo_op_linear *onto = &rig_op(r, MO_OP_LINEAR)->u.linear;
+        *onto = r->ops[0].u.linear;
+        onto->out = onto->add;
+    }
+}
+
+/* Bound of the sum, in 2^-24 of the sum of magnitudes; the three operations after it round, too. */
+static double bound_of(const rig *r, int k) {
+    const mo_op_linear *op = &r->ops[0].u.linear;
+    if (op->w->pieces == 0) return k + 3;
+    return (op->w->pieces == 3 ? 18 + 6.1 * k / 32 : 530 + 3.1 * k / 32) + 3;
+}
+
+static void judge(rig *r, const void *arg, const char *what) {
+    const linear_case *c = &((const piece_case *)arg)->shape;
+    const mo_op_linear *op = &r->ops[0].u.linear;
+    const int k_all = c->taps * c->cols;
+    error_gauge g = {0};
+    bool same = true, onto = true;
+    for (int s = 0; s < c->slots; s++)
+        for (int row = 0; row < c->rows; row++)
+            for (int n = 0; n < c->n; n++) {
+                double y = 0, size = 0;
+                for (int k = 0; k < k_all; k++) {
+                    int from = row * c->stride + k / c->cols * c->dilation;
+                    double t = weight_at(r, op->w, n, k) * before(r, &op->in, s, from, k % c->cols);
+                    y += t;
+                    size += fabs(t);
+                }
+                if (op->bias) y += weight_at(r, op->bias, 0, n);
+                if (op->bias) size += fabs(weight_at(r, op->bias, 0, n));
+                if (op->scale) y *= weight_at(r, op->scale, 0, n);
+                if (op->scale) size *= fabs(weight_at(r, op->scale, 0, n));
+                if (op->add.buf) y += before(r, &op->add, s, row, n);
+                if (op->add.buf) size += fabs(before(r, &op->add, s, row, n));
+                double got = after(r, &op->out, s, row, n);
+                gauge(&g, got, y, bound_of(r, k_all) * EPS * size + 1e-37);
+                int cut = 1 + c->rows / 3, part = cut < c->rows && row >= cut ? 2 : 1;
+                const mo_view *again = &r->ops[part].u.linear.out;
+                same &= got == after(r, again, s, row - (part == 2 ? cut : 0), n);
+                if (c->flags & IN_PLACE) onto &= got == after(r, &op->add, s, row, n);
+            }
+    gauge_check(&g, what);
+    CHECK(same, "%s: rows depend on what comes with them", what);
+    CHECK(onto, "%s: not the same in place", what);
+}
+
+static void run_split(const piece_case *c, const char *what) {
+    rig one, many;
+    rig_open(&one, MO_CPU_LEVEL_AMX_BF16, 1, c->shape.slots, 77);
+    build(&one, c);
+    CHECK(one.ops[0].u.linear.w->pieces == pieces, "%s: not split", what);
+    rig_run(&one, what);
+    judge(&one, c, what);
+    rig_open(&many, MO_CPU_LEVEL_AMX_BF16, 3, c->shape.slots, 77);
+    build(&many, c);
+    rig_run(&many, what);
+    CHECK(same_results(&one, &many), "%s: threads change the result", what);
+    rig_close(&many);
+    rig_close(&one);
+}
+
+/* What is not finite must not come out as a number. */
+static void test_not_finite(void) {
+    static const float odd[] = {NAN, INFINITY, -INFINITY};
+    static const piece_case c = {{1, 3, 32, 16, 1, 1, 1, DENSE, MO_F32}, 1};
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+        rig r;
+        rig_open(&r, MO_CPU_LEVEL_AMX_BF16, 1, 1, 5);
+        build(&r, &c);
+        put_f32(rig_of(&r, &r.ops[0].u.linear.in), 0, 1, 9, odd[i]);
+        rig_run(&r, "not finite");
+        bool ok = true;
+        for (int n = 0; n < 16; n++)
+            for (int row = 0; row < 3; row++)
+                ok &= (row == 1) == !isfinite(after(&r, &r.ops[0].u.linear.out, 0, row, n));
+        CHECK(ok, "%g in one row", (double)odd[i]);
+        rig_close(&r);
+    }
+}
+
+static int bench(void) {
+    for (size_t i = 0; i < sizeof bench_cases / sizeof bench_cases[0]; i++) {
+        const linear_case *c = &bench_cases[i].shape;
+        if (c->dtype != MO_F32 || c->rows < 16 || c->cols % 32) continue;
+        printf("%-38s", bench_cases[i].name);
+        const piece_case p = {*c, 1};
+        for (pieces = 0; pieces <= 3; pieces += pieces ? 1 : 2) {
+            rig r;
+            rig_open(&r, MO_CPU_LEVEL_AUTO, 1, c->slots, 1);
+            build(&r, &p);
+            mo_program *program = r.be->ops->record(r.be, r.ops, r.n_ops, c->slots);
+            printf(" %d: %7.1f us", pieces, 1e6 * best_time(&r, program, 0));
+            r.be->ops->program_free(r.be, program);
+            rig_close(&r);
+        }
+        printf("\n");
+    }
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench();
+    find_levels(false);
+    bool splits = mo_pieces_get(MO_CPU_LEVEL_AMX_BF16) != NULL;
+    if (!splits) SKIP("no level here splits floats");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (pieces = 2; pieces <= MO_PIECES; pieces++) {
+            const linear_case *c = &cases[i].shape;
+            char what[80];
+            snprintf(what, sizeof what, "case %zu (%d slots, %d rows, %d x %d), %d pieces", i,
+                     c->slots, c->rows, c->n, c->taps * c->cols, pieces);
+            if (pieces == 2) run_case(what, c->slots, &cases[i], build, judge);
+            if (splits) run_split(&cases[i], what);
+        }
+    if (splits) test_not_finite();
+    return check_done("test_pieces");
+}
