@@ -747,7 +747,7 @@ void mo_plan_init(mo_plan *plan, const mo_op *op) {
 }
 
 bool mo_plan_is_product(const mo_plan *plan) {
-    return !plan->quantise && (plan->op.kind == MO_OP_LINEAR || plan->op.kind == MO_OP_ATTEND);
+    return !plan->prepare && (plan->op.kind == MO_OP_LINEAR || plan->op.kind == MO_OP_ATTEND);
 }
 
 void mo_plan_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {

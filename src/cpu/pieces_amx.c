@@ -3,7 +3,8 @@
  * No window of a convolution is copied: rows of a tile may lie any distance apart, and overlap. */
 #include "pieces.h"
 
-#if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AVX512F__) && \
+/* clang spells this without an underscore up to its version 14 at least */
+#if (defined(__AMX_BF16__) || defined(__AMXBF16__)) && defined(__AVX512F__) && \
     defined(__AVX512BF16__) && defined(__AVX512BW__)
 #include "inline.h"
 

@@ -4,7 +4,8 @@
  * Few rows, and halves of blocks (Q6_K), are left to AVX-512. */
 #include "qkernels.h"
 
-#if defined(__AMX_TILE__) && defined(__AMX_INT8__) && defined(__AVX512F__) && \
+/* clang spells this without an underscore up to its version 14 at least */
+#if (defined(__AMX_INT8__) || defined(__AMXINT8__)) && defined(__AVX512F__) && \
     defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 #include "qcommon.h"
 #include "qvec_avx512.h"
