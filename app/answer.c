@@ -79,7 +79,7 @@ static int advance(conversation *c, app_error *err) {
         double started = c->since_s = app_now_s();
         c->stage = STAGE_ENCODE;
         advanced = moshi_step(c->engine);
-        if (advanced < 0) return app_fail_library(err, advanced, "");
+        if (advanced < 0) return app_fail_library(err, advanced, moshi_engine_problem(c->engine));
         if (advanced > 0) {
             next_stage(c, STAGE_ENCODE);
             double took = app_now_s() - started;

@@ -107,7 +107,7 @@ static int encode_block(codec_run *run, audio_in *in, size_t *frames, app_error 
     int rc = read_frames(run, in, frames, err);
     if (rc != EXIT_OK || *frames == 0) return rc;
     int done = moshi_codec_encode(run->codec, run->pcm, *frames, run->codes);
-    if (done < 0) return app_fail_library(err, done, "");
+    if (done < 0) return app_fail_library(err, done, moshi_codec_problem(run->codec));
     run->frames += (int64_t)*frames;
     draw_progress(run, audio_in_facts(in)->seconds * run->info.frame_rate_hz);
     return EXIT_OK;
@@ -115,7 +115,7 @@ static int encode_block(codec_run *run, audio_in *in, size_t *frames, app_error 
 
 static int decode_block(codec_run *run, size_t frames, audio_out *out, app_error *err) {
     int done = moshi_codec_decode(run->codec, run->codes, frames, run->pcm);
-    if (done < 0) return app_fail_library(err, done, "");
+    if (done < 0) return app_fail_library(err, done, moshi_codec_problem(run->codec));
     return audio_out_write(out, run->pcm, frames * (size_t)run->info.frame_samples, err);
 }
 

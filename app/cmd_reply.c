@@ -244,7 +244,7 @@ static int advance(reply *r, bool *ended, app_error *err) {
     for (;;) {
         int rc = app_check_interrupted(err), advanced = 0;
         if (rc == EXIT_OK) advanced = moshi_step(r->engine);
-        if (advanced < 0) rc = app_fail_library(err, advanced, "");
+        if (advanced < 0) rc = app_fail_library(err, advanced, moshi_engine_problem(r->engine));
         moshi_event ev;
         while (rc == EXIT_OK && moshi_pull(r->session, &ev) > 0) rc = on_event(r, &ev, ended, err);
         if (rc == EXIT_OK) rc = token_log_check(&r->tokens, err);

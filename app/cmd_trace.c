@@ -350,7 +350,7 @@ static int run_step(trace *t, app_error *err) {
     moshi_event ev;
     int rc = moshi_push_codes(t->session, t->codes ? codes : NULL, force, 1);
     if (rc == 1) rc = moshi_step(t->engine);
-    if (rc < 0) return app_fail_library(err, rc, "");
+    if (rc < 0) return app_fail_library(err, rc, moshi_engine_problem(t->engine));
     if (rc != 1) return app_fail(err, EXIT_INTERNAL, "step %" PRId64 " did not run", t->done);
     while (moshi_pull(t->session, &ev) > 0) continue; /* everything of interest came as a tap */
     if (t->error.exit_code) {

@@ -88,7 +88,7 @@ static int drain(recording *r, moshi_engine *engine, moshi_session *session, boo
             return err->exit_code;
         }
     }
-    return rc < 0 ? app_fail_library(err, rc, "") : EXIT_OK;
+    return rc < 0 ? app_fail_library(err, rc, moshi_engine_problem(engine)) : EXIT_OK;
 }
 
 static int open_session(moshi_session **session, moshi_engine *engine, const char *globs,

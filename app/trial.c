@@ -119,7 +119,8 @@ static int first_frames(probe *p, moshi_engine *engine, const moshi_engine_info 
     if (opened) moshi_session_close(session);
     free(pcm);
     free(codes);
-    if (rc < 0) return tell_problem(p, moshi_strerror(rc));
+    const char *why = moshi_engine_problem(engine);
+    if (rc < 0) return tell_problem(p, why[0] ? why : moshi_strerror(rc));
     return finite ? TRIAL_WORKS : tell_problem(p, "its sound holds samples that are no numbers");
 }
 

@@ -254,6 +254,10 @@ typedef struct moshi_engine_info {
     uintptr_t reserved[8];
 } moshi_engine_info;
 
+/* Why the engine's device failed, in words, once a call gave MOSHI_EDEVICE: "" where nothing is
+ * known. For the thread that steps; borrowed until moshi_engine_close(). What sessions had to say
+ * before can still be pulled; their next frames need another engine. */
+MOSHI_API const char *moshi_engine_problem(const moshi_engine *engine);
 MOSHI_API int moshi_engine_get_info(const moshi_engine *engine, moshi_engine_info *info);
 
 /* ---- sessions ----------------------------------------------------------------------------- */
@@ -400,6 +404,8 @@ typedef struct moshi_codec_info {
 
 MOSHI_API int moshi_codec_open(moshi_codec **out, const moshi_codec_options *options,
                                moshi_error *err);
+/* As moshi_engine_problem(). */
+MOSHI_API const char *moshi_codec_problem(const moshi_codec *codec);
 MOSHI_API int moshi_codec_get_info(const moshi_codec *codec, moshi_codec_info *info);
 /* Encode `frames` * frame_samples samples into codes [frames, codebooks], continuing the stream.
  * `frames` must be a multiple of frames_per_call unless it ends the stream (the rest of the last

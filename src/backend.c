@@ -2,6 +2,7 @@
 #include "backend.h"
 
 #include <ctype.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,26 @@ void mo_crumb_drop(moshi_breadcrumb *crumb, const char *stage, uint64_t done, ui
     crumb->stage = stage;
     crumb->done = done;
     crumb->total = total;
+}
+
+void mo_backend_problem(mo_backend *be, const char *fmt, ...) {
+    va_list ap;
+    if (be->problem[0]) return;
+    va_start(ap, fmt);
+    vsnprintf(be->problem, sizeof be->problem, fmt, ap);
+    va_end(ap);
+}
+
+int mo_room_check(mo_backend *be, uint64_t weights, uint64_t states, int sessions,
+                  moshi_error *err) {
+    uint64_t room = be->ops->room ? be->ops->room(be) : UINT64_MAX;
+    if (weights + states <= room) return 0;
+    return mo_fail(
+        err, MOSHI_ENOMEM,
+        "the model needs %.2f GB of the device's memory (%.2f GB of weights, %.2f GB for "
+        "%d session%s), %.2f GB are free",
+        (double)(weights + states) * 1e-9, (double)weights * 1e-9, (double)states * 1e-9, sessions,
+        sessions == 1 ? "" : "s", (double)room * 1e-9);
 }
 
 /* ---- devices ------------------------------------------------------------------------------- */

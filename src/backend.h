@@ -380,6 +380,8 @@ typedef struct mo_backend_ops {
     void (*program_free)(mo_backend *be, mo_program *p);
     /* Run ops first .. last-1 for the slots with exec[slot] != 0 and wait. 0, or MOSHI_EDEVICE. */
     int (*run)(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec);
+    /* How many bytes weights and states may still take; UINT64_MAX, or no function: unknown. */
+    uint64_t (*room)(mo_backend *be);
     int (*threads)(const mo_backend *be);
     const char *(*kernels)(const mo_backend *be); /* "avx512", ... */
     /* So far; NULL: unknown. */
@@ -392,6 +394,7 @@ typedef struct mo_backend_ops {
 struct mo_backend {
     const mo_backend_ops *ops;
     moshi_breadcrumb *crumb; /* NULL: nobody wants to know */
+    char problem[200];       /* why the device failed first, where it knows; "" */
     /* followed by the device's own fields */
 };
 
@@ -411,6 +414,13 @@ enum { MO_MOST_DEVICES = 16 /* of one backend */ };
 /* The device of this name (NULL: "cpu"), or MOSHI_EDEVICE with the names there are. Asks no drivers
  * but those of the backend that is named. */
 int mo_device_find(mo_device *out, const char *device, moshi_error *err);
+
+/* Will weights and states of that size fit? MOSHI_ENOMEM with what is needed and what is free. */
+int mo_room_check(mo_backend *be, uint64_t weights, uint64_t states, int sessions,
+                  moshi_error *err);
+
+/* Note the first problem of a device. */
+void mo_backend_problem(mo_backend *be, const char *fmt, ...) MO_PRINTF(2, 3);
 
 /* "linear"; static. */
 const char *mo_op_name(mo_op_kind kind);

@@ -94,6 +94,31 @@ static int record(moshi_codec *c, moshi_error *err) {
     return 0;
 }
 
+static int codec_new(moshi_codec **out, moshi_error *err) {
+    moshi_codec *c = mo_calloc(1, sizeof *c);
+    if (!c || pthread_mutex_init(&c->lock, NULL) != 0) {
+        free(c);
+        return mo_fail(err, MOSHI_ENOMEM, "out of memory for a codec");
+    }
+    *out = c;
+    return 0;
+}
+
+/* As in moshi.c: does it fit? */
+static int check_room(const moshi_codec *c, mo_model_files *f, const moshi_codec_options *o,
+                      moshi_error *err) {
+    moshi_codec *plan;
+    if (!c->be->ops->room) return 0;
+    int rc = codec_new(&plan, err);
+    if (rc < 0) return rc;
+    rc = mo_dry_over(&plan->be, c->be, err);
+    if (rc == 0) rc = load(plan, f, o, err);
+    if (rc == 0) rc = record(plan, err);
+    if (rc == 0) rc = mo_room_check(c->be, plan->info.weight_bytes, plan->info.state_bytes, 1, err);
+    moshi_codec_close(plan);
+    return rc;
+}
+
 static int codec_open(moshi_codec *c, const moshi_codec_options *o, moshi_error *err) {
     mo_device device;
     int rc = mo_device_find(&device, o->device, err);
@@ -110,6 +135,7 @@ static int codec_open(moshi_codec *c, const moshi_codec_options *o, moshi_error 
     rc = o->flags & MOSHI_DRY_RUN ? mo_dry_open(&c->be, device.ops, &bo, err)
                                   : device.ops->open(&c->be, &bo, err);
     if (rc == 0) c->be->crumb = o->breadcrumb;
+    if (rc == 0) rc = check_room(c, &files, o, err);
     if (rc == 0) rc = load(c, &files, o, err);
     if (rc == 0) mo_crumb_drop(o->breadcrumb, "programs", 0, 0);
     if (rc == 0) rc = record(c, err);
@@ -125,11 +151,9 @@ int moshi_codec_open(moshi_codec **out, const moshi_codec_options *options, mosh
     *out = NULL;
     int rc = options_check(options, err);
     if (rc < 0) return rc;
-    moshi_codec *c = mo_calloc(1, sizeof *c);
-    if (!c || pthread_mutex_init(&c->lock, NULL) != 0) {
-        free(c);
-        return mo_fail(err, MOSHI_ENOMEM, "out of memory for a codec");
-    }
+    moshi_codec *c;
+    rc = codec_new(&c, err);
+    if (rc < 0) return rc;
     rc = codec_open(c, options, err);
     if (rc < 0) {
         moshi_codec_close(c);
@@ -153,6 +177,10 @@ void moshi_codec_close(moshi_codec *c) {
     free(c->trace.scratch);
     pthread_mutex_destroy(&c->lock);
     free(c);
+}
+
+const char *moshi_codec_problem(const moshi_codec *codec) {
+    return codec && codec->be ? codec->be->problem : "";
 }
 
 int moshi_codec_get_info(const moshi_codec *codec, moshi_codec_info *info) {

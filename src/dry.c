@@ -7,6 +7,7 @@ typedef struct dry {
     mo_backend base;
     mo_backend_ops ops; /* the table `base` points to: some entries are the device's own */
     mo_backend *device;
+    bool borrowed; /* the device is somebody else's */
 } dry;
 
 static const mo_backend *device_of(const mo_backend *be) {
@@ -15,9 +16,9 @@ static const mo_backend *device_of(const mo_backend *be) {
 
 static void dry_close(mo_backend *be) {
     if (!be) return;
-    mo_backend *device = ((dry *)be)->device;
-    device->ops->close(device);
-    free(be);
+    dry *d = (dry *)be;
+    if (!d->borrowed) d->device->ops->close(d->device);
+    free(d);
 }
 
 static mo_buf *dry_alloc(mo_backend *be, size_t bytes) {
@@ -104,17 +105,13 @@ static const char *dry_kernels(const mo_backend *be) {
     return device_of(be)->ops->kernels(device_of(be));
 }
 
-int mo_dry_open(mo_backend **out, const mo_backend_ops *device, const mo_backend_options *options,
-                moshi_error *err) {
-    *out = NULL;
+int mo_dry_over(mo_backend **out, mo_backend *device, moshi_error *err) {
     dry *d = mo_calloc(1, sizeof *d);
-    if (!d) return mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", device->name);
-    int rc = device->open(&d->device, options, err);
-    if (rc < 0) {
-        free(d);
-        return rc;
-    }
-    d->ops = (mo_backend_ops){.name = device->name,
+    *out = NULL;
+    if (!d) return mo_fail(err, MOSHI_ENOMEM, "%s: out of memory", device->ops->name);
+    d->device = device;
+    d->borrowed = true;
+    d->ops = (mo_backend_ops){.name = device->ops->name,
                               .dry = true,
                               .close = dry_close,
                               .alloc = dry_alloc,
@@ -122,7 +119,7 @@ int mo_dry_open(mo_backend **out, const mo_backend_ops *device, const mo_backend
                               .write = dry_write,
                               .read = dry_read,
                               .zero = dry_zero,
-                              .weight_bytes = device->weight_bytes,
+                              .weight_bytes = device->ops->weight_bytes,
                               .weight = dry_weight,
                               .weight_free = dry_weight_free,
                               .supports = dry_supports,
@@ -134,4 +131,16 @@ int mo_dry_open(mo_backend **out, const mo_backend_ops *device, const mo_backend
     d->base.ops = &d->ops;
     *out = &d->base;
     return 0;
+}
+
+int mo_dry_open(mo_backend **out, const mo_backend_ops *device, const mo_backend_options *options,
+                moshi_error *err) {
+    mo_backend *be;
+    *out = NULL;
+    int rc = device->open(&be, options, err);
+    if (rc < 0) return rc;
+    rc = mo_dry_over(out, be, err);
+    if (rc < 0) be->ops->close(be);
+    if (rc == 0) ((dry *)*out)->borrowed = false;
+    return rc;
 }

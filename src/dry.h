@@ -10,4 +10,7 @@
 int mo_dry_open(mo_backend **out, const mo_backend_ops *device, const mo_backend_options *options,
                 moshi_error *err);
 
+/* Stand for a device that is open already, and stays so. */
+int mo_dry_over(mo_backend **out, mo_backend *device, moshi_error *err);
+
 #endif

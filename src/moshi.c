@@ -126,6 +126,18 @@ static int alloc_workspace(moshi_engine *e, moshi_error *err) {
     return 0;
 }
 
+static int engine_new(moshi_engine **out, const moshi_engine_options *o, moshi_error *err) {
+    moshi_engine *e = mo_calloc(1, sizeof *e);
+    if (!e || pthread_mutex_init(&e->lock, NULL) != 0) {
+        free(e);
+        return mo_fail(err, MOSHI_ENOMEM, "out of memory for an engine");
+    }
+    e->slots = o->sessions ? o->sessions : 1;
+    e->flags = o->flags;
+    *out = e;
+    return 0;
+}
+
 static int open_with_files(moshi_engine *e, mo_model_files *f, const moshi_engine_options *o,
                            moshi_error *err) {
     mo_progress progress = {o->progress, o->progress_user};
@@ -152,10 +164,24 @@ static int open_with_files(moshi_engine *e, mo_model_files *f, const moshi_engin
     rc = record_programs(e, kv_types[o->kv].dtype, err);
     if (rc == 0) rc = alloc_workspace(e, err);
     if (rc == 0) mo_crumb_drop(e->be->crumb, "ready", 0, 0);
-    if (rc == 0 && f->has_text) {
-        e->text = f->text; /* moved: the only part of the files that outlives opening */
-        memset(&f->text, 0, sizeof f->text);
-    }
+    return rc;
+}
+
+/* A device with memory of its own: does all of it fit? Asked before the first weight is uploaded.
+ */
+static int check_room(const moshi_engine *e, mo_model_files *f, const moshi_engine_options *o,
+                      moshi_error *err) {
+    moshi_engine_options silent = *o;
+    moshi_engine *plan;
+    if (!e->be->ops->room) return 0;
+    silent.progress = NULL;
+    int rc = engine_new(&plan, o, err);
+    if (rc < 0) return rc;
+    rc = mo_dry_over(&plan->be, e->be, err);
+    if (rc == 0) rc = open_with_files(plan, f, &silent, err);
+    if (rc == 0)
+        rc = mo_room_check(e->be, plan->info.weight_bytes, plan->info.state_bytes, e->slots, err);
+    moshi_engine_close(plan);
     return rc;
 }
 
@@ -178,7 +204,12 @@ static int engine_open(moshi_engine *e, const moshi_engine_options *o, moshi_err
     rc = o->flags & MOSHI_DRY_RUN ? mo_dry_open(&e->be, device.ops, &bo, err)
                                   : device.ops->open(&e->be, &bo, err);
     if (rc == 0) e->be->crumb = o->breadcrumb;
+    if (rc == 0) rc = check_room(e, &files, o, err);
     if (rc == 0) rc = open_with_files(e, &files, o, err);
+    if (rc == 0 && files.has_text) {
+        e->text = files.text; /* moved: the only part of the files that outlives opening */
+        memset(&files.text, 0, sizeof files.text);
+    }
     mo_model_files_close(&files);
     return rc;
 }
@@ -190,13 +221,9 @@ int moshi_engine_open(moshi_engine **out, const moshi_engine_options *options, m
     *out = NULL;
     int rc = options_check(options, err);
     if (rc < 0) return rc;
-    moshi_engine *e = mo_calloc(1, sizeof *e);
-    if (!e || pthread_mutex_init(&e->lock, NULL) != 0) {
-        free(e);
-        return mo_fail(err, MOSHI_ENOMEM, "out of memory for an engine");
-    }
-    e->slots = options->sessions ? options->sessions : 1;
-    e->flags = options->flags;
+    moshi_engine *e;
+    rc = engine_new(&e, options, err);
+    if (rc < 0) return rc;
     rc = engine_open(e, options, err);
     if (rc < 0) {
         moshi_engine_close(e);
@@ -241,6 +268,10 @@ int moshi_engine_get_info(const moshi_engine *engine, moshi_engine_info *info) {
     if (!engine || !info) return MOSHI_EINVAL;
     *info = engine->info;
     return 0;
+}
+
+const char *moshi_engine_problem(const moshi_engine *engine) {
+    return engine && engine->be ? engine->be->problem : "";
 }
 
 int moshi_step(moshi_engine *engine) {

@@ -71,7 +71,8 @@ void mo_graph_begin(mo_graph *g, mo_arena *arena, moshi_error *err) {
 
 static void graph_nomem(mo_graph *g) {
     if (!g->failed)
-        g->failed = mo_fail(g->err, MOSHI_ENOMEM, "out of memory while laying out the model");
+        g->failed = mo_fail(g->err, MOSHI_ENOMEM, "out of memory while laying out the model%s%s",
+                            g->arena->be->problem[0] ? ": " : "", g->arena->be->problem);
 }
 
 /* Shapes disagree: a bug in model code or a shape nobody checked before; never a crash. */

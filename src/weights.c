@@ -33,9 +33,10 @@ void mo_weights_close(mo_weights *ws) {
 }
 
 static int loader_nomem(mo_loader *ld) {
+    const char *why = ld->pool->be->problem;
     if (!ld->failed)
-        ld->failed = mo_fail(ld->err, MOSHI_ENOMEM, "%s: out of memory while loading weights",
-                             ld->ck->file.name);
+        ld->failed = mo_fail(ld->err, MOSHI_ENOMEM, "%s: out of memory while loading weights%s%s",
+                             ld->ck->file.name, why[0] ? ": " : "", why);
     return ld->failed;
 }
 

@@ -22,10 +22,21 @@
 static struct {
     bool exists;
     uint32_t range;
-    vk_device *opened; /* the last one */
+    VkDeviceSize budget; /* of memory */
+    vk_device *opened;   /* the last one */
 } narrow;
 
 static mo_backend_ops narrow_ops;
+
+static VKAPI_ATTR void VKAPI_CALL small_budget(VkPhysicalDevice device,
+                                               VkPhysicalDeviceMemoryProperties2 *m) {
+    VkPhysicalDeviceMemoryBudgetPropertiesEXT *budget = m->pNext;
+    (void)device;
+    for (uint32_t i = 0; i < VK_MAX_MEMORY_HEAPS; i++) {
+        budget->heapBudget[i] = narrow.budget + 1000;
+        budget->heapUsage[i] = 1000;
+    }
+}
 
 static int narrow_list(moshi_device_info *out, int most, moshi_error *why) {
     int n = narrow.exists ? mo_backend_vulkan.list(out, most, why) : 0;
@@ -37,6 +48,10 @@ static int narrow_open(mo_backend **out, const mo_backend_options *options, mosh
     int rc = mo_backend_vulkan.open(out, options, err);
     if (rc < 0) return rc;
     narrow.opened = (vk_device *)*out;
+    if (narrow.budget) {
+        narrow.opened->lib.fns.GetPhysicalDeviceMemoryProperties2 = small_budget;
+        narrow.opened->has_budget = true;
+    }
     if (narrow.range) narrow.opened->limits.maxStorageBufferRange = narrow.range;
     return 0;
 }
@@ -557,6 +572,197 @@ static void test_cache(const char *name) {
     CHECK(!cache_taken(name, nowhere, path, sizeof path) && !slurp(path, &n), "no such directory");
 }
 
+/* ---- memory --------------------------------------------------------------------------------- */
+
+/* A card with memory of its own behind a bus, played by a device whose memory is all alike. */
+static struct {
+    PFN_vkAllocateMemory allocate;
+    PFN_vkGetBufferMemoryRequirements requirements;
+    uint32_t last;    /* type that memory was taken of */
+    bool out_of_vram; /* types of heap 1 give nothing */
+} card;
+
+enum { HOST_TYPE, CARD_TYPE, WINDOW_TYPE };
+
+static VKAPI_ATTR VkResult VKAPI_CALL card_allocate(VkDevice device, const VkMemoryAllocateInfo *i,
+                                                    const VkAllocationCallbacks *callbacks,
+                                                    VkDeviceMemory *out) {
+    VkMemoryAllocateInfo real = *i;
+    card.last = i->memoryTypeIndex;
+    if (card.out_of_vram && i->memoryTypeIndex == CARD_TYPE) return VK_ERROR_OUT_OF_DEVICE_MEMORY;
+    real.memoryTypeIndex = 0;
+    return card.allocate(device, &real, callbacks, out);
+}
+
+static VKAPI_ATTR void VKAPI_CALL card_requirements(VkDevice device, VkBuffer buffer,
+                                                    VkMemoryRequirements *out) {
+    card.requirements(device, buffer, out);
+    out->memoryTypeBits = 7;
+}
+
+static void become_card(vk_device *d) {
+    const VkMemoryPropertyFlags host =
+        VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+    const VkMemoryPropertyFlags local = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT;
+    card.allocate = d->fns.AllocateMemory;
+    card.requirements = d->fns.GetBufferMemoryRequirements;
+    d->fns.AllocateMemory = card_allocate;
+    d->fns.GetBufferMemoryRequirements = card_requirements;
+    d->unified = d->processor = d->has_budget = false;
+    d->memory = (VkPhysicalDeviceMemoryProperties){
+        .memoryTypeCount = 3,
+        .memoryTypes = {{host, 0}, {local, 1}, {local | host, 2}},
+        .memoryHeapCount = 3,
+        .memoryHeaps = {{(VkDeviceSize)64 << 30, 0},
+                        {(VkDeviceSize)8 << 30, VK_MEMORY_HEAP_DEVICE_LOCAL_BIT},
+                        {(VkDeviceSize)256 << 20, VK_MEMORY_HEAP_DEVICE_LOCAL_BIT}}};
+}
+
+/* Weights and large states go to the card's own memory and nowhere else; what the host touches
+ * every frame to memory that both see. */
+static void test_placement(const char *name) {
+    enum { LARGE = 20 << 20 /* too large to share a block with others */ };
+    mo_device dev;
+    mo_backend *be;
+    moshi_error err = {0};
+    if (mo_device_find(&dev, name, &err) != 0 ||
+        dev.ops->open(&be, &(mo_backend_options){.nth = dev.nth}, &err) != 0)
+        test_die("%s", err.text);
+    become_card((vk_device *)be);
+    CHECK(be->ops->room(be) == ((uint64_t)8 << 30) + (256 << 20), "room");
+    float *numbers = test_alloc(LARGE, 1);
+    const mo_matrix m = {.dtype = MO_F32, .rows = LARGE / 1024, .cols = 256, .data = numbers};
+    mo_weight w = {0}, other = {0};
+    CHECK(be->ops->weight(be, &m, MO_LAYOUT_STRIPS, &w) == 0, "a weight");
+    vk_buffer *held = (vk_buffer *)w.buf;
+    CHECK(held && !held->mapped, "the host sees the card's memory");
+    mo_buf *large = be->ops->alloc(be, LARGE + 4), *small = be->ops->alloc(be, 4096);
+    CHECK(large && small && card.last == WINDOW_TYPE, "small states in the window");
+    CHECK(small && ((vk_buffer *)small)->mapped && !((vk_buffer *)large)->mapped, "mapped");
+    mo_buf *larger = be->ops->alloc(be, 2 * LARGE);
+    CHECK(larger && card.last == CARD_TYPE, "large states in the card's own memory");
+    card.out_of_vram = true;
+    CHECK(be->ops->weight(be, &m, MO_LAYOUT_STRIPS, &other) == MOSHI_ENOMEM &&
+              strstr(be->problem, "are needed, the graphics card has"),
+          "no place but the host's memory: %s", be->problem);
+    be->ops->free(be, large);
+    be->ops->free(be, larger);
+    be->ops->free(be, small);
+    be->ops->weight_free(be, &w);
+    be->ops->close(be);
+    card.out_of_vram = false;
+    free(numbers);
+}
+
+/* A model that does not fit is refused before anything is uploaded. */
+static int count_progress(void *user, uint64_t done, uint64_t total) {
+    (void)done;
+    (void)total;
+    ++*(int *)user;
+    return 0;
+}
+
+static void test_room(void) {
+    model_spec spec;
+    made_model m;
+    moshi_engine *e;
+    moshi_codec *c;
+    moshi_engine_info info;
+    moshi_error err = {0};
+    int calls = 0;
+    spec_small(&spec);
+    model_make(&m, &spec);
+    moshi_engine_options o = {.blobs = m.blobs,
+                              .n_blobs = MADE_BLOBS,
+                              .device = "narrow:0",
+                              .sessions = 2,
+                              .flags = MOSHI_DRY_RUN,
+                              .progress = count_progress,
+                              .progress_user = &calls};
+    narrow.exists = true;
+    if (moshi_engine_open(&e, &o, &err) < 0) test_die("%s", err.text);
+    moshi_engine_get_info(e, &info);
+    moshi_engine_close(e);
+    calls = 0;
+    o.flags = 0;
+    narrow.budget = info.weight_bytes + info.state_bytes - 1;
+    CHECK(moshi_engine_open(&e, &o, &err) == MOSHI_ENOMEM && calls == 0 && !e &&
+              strstr(err.text, "for 2 sessions), ") && strstr(err.text, "GB are free"),
+          "%s, %d calls", err.text, calls);
+    /* Blocks are not filled to the last byte: room for the model and some. */
+    narrow.budget = info.weight_bytes + info.state_bytes + (512 << 20);
+    CHECK(moshi_engine_open(&e, &o, &err) == 0 && calls > 0, "%s", err.text);
+    moshi_engine_close(e);
+    narrow.budget = 1000;
+    moshi_codec_options co = {.blobs = m.blobs, .n_blobs = MADE_BLOBS, .device = "narrow:0"};
+    CHECK(moshi_codec_open(&c, &co, &err) == MOSHI_ENOMEM && strstr(err.text, "GB are free"), "%s",
+          err.text);
+    narrow.budget = 0;
+    narrow.exists = false;
+    model_free(&m);
+}
+
+/* ---- failures in the middle of a conversation ----------------------------------------------- */
+
+static VKAPI_ATTR VkResult VKAPI_CALL no_answer(VkDevice device, uint32_t n, const VkFence *fences,
+                                                VkBool32 all, uint64_t timeout) {
+    (void)device;
+    (void)n;
+    (void)fences;
+    (void)all;
+    (void)timeout;
+    return VK_TIMEOUT;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL lost_card(VkQueue queue, uint32_t n,
+                                                const VkSubmitInfo *infos, VkFence fence) {
+    (void)queue;
+    (void)n;
+    (void)infos;
+    (void)fence;
+    return VK_ERROR_DEVICE_LOST;
+}
+
+/* The frames before stay and can be taken; every call after says so at once; closing does not wait.
+ * `stuck`: the card never answers; else its driver reports it lost. */
+static void test_lost(bool stuck) {
+    enum { BEFORE = 4 };
+    model_spec spec;
+    made_model m;
+    moshi_event ev;
+    int frames = 0;
+    spec_tiny(&spec);
+    model_make(&m, &spec);
+    narrow.exists = true;
+    moshi_engine *e = open_engine_with(
+        &(moshi_engine_options){.blobs = m.blobs, .n_blobs = MADE_BLOBS, .device = "narrow:0"});
+    moshi_engine_info info;
+    moshi_engine_get_info(e, &info);
+    moshi_session *s = open_session(e, NULL);
+    float *pcm = test_alloc((size_t)info.frame_samples, sizeof *pcm);
+    for (int i = 0; i < BEFORE; i++)
+        CHECK(moshi_push_pcm(s, pcm, (size_t)info.frame_samples) > 0 && moshi_step(e) == 1,
+              "steps");
+    CHECK(moshi_engine_problem(e)[0] == 0, "no problem yet");
+    if (stuck)
+        narrow.opened->fns.WaitForFences = no_answer;
+    else
+        narrow.opened->fns.QueueSubmit = lost_card;
+    moshi_push_pcm(s, pcm, (size_t)info.frame_samples);
+    CHECK(moshi_step(e) == MOSHI_EDEVICE, "fails");
+    CHECK(strstr(moshi_engine_problem(e), stuck ? "no answer within 120 seconds" : "has lost"),
+          "%s", moshi_engine_problem(e));
+    moshi_push_pcm(s, pcm, (size_t)info.frame_samples);
+    CHECK(moshi_step(e) == MOSHI_EDEVICE, "still fails");
+    while (moshi_pull(s, &ev) > 0) frames += ev.type == MOSHI_EVENT_TOKENS;
+    CHECK(frames == BEFORE, "%d of %d frames can still be taken", frames, BEFORE);
+    moshi_session_close(s);
+    moshi_engine_close(e);
+    narrow.exists = false;
+    free(pcm);
+    model_free(&m);
+}
+
 /* What names mean, with these devices. */
 static void test_names(const moshi_device_info *first) {
     moshi_device_info info;
@@ -587,6 +793,11 @@ int main(void) {
         test_device(all[i].name);
         test_narrow_bindings(all[i].name);
         test_cache(all[i].name);
+        test_placement(all[i].name);
+        if (tested > 1) continue;
+        test_room();
+        test_lost(false);
+        test_lost(true);
     }
     if (tested == 0) SKIP("no driver for Vulkan has a device (Debian: mesa-vulkan-drivers)");
     return check_done("test_vulkan");

@@ -98,6 +98,7 @@ static bool measure(vk_device *d, const char **what) {
     VkPhysicalDeviceType type = p.properties.deviceType;
     d->unified =
         type == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU || type == VK_PHYSICAL_DEVICE_TYPE_CPU;
+    d->processor = type == VK_PHYSICAL_DEVICE_TYPE_CPU;
     *what = d->limits.maxPerStageDescriptorStorageBuffers < VK_BINDINGS
                 ? "7 storage buffers in a shader"
             : d->limits.maxComputeWorkGroupInvocations < 256 ? "workgroups of 256"
@@ -248,6 +249,14 @@ bool mo_vk_submit(vk_device *d, VkCommandBuffer commands) {
     }
     if (rc == VK_SUCCESS) rc = d->fns.ResetFences(d->device, 1, &d->fence);
     d->lost = rc != VK_SUCCESS;
+    if (d->stuck)
+        mo_backend_problem(&d->base, "the graphics card gave no answer within %d seconds",
+                           (int)(TIMEOUT_NS / 1000000000));
+    else if (rc == VK_ERROR_DEVICE_LOST)
+        mo_backend_problem(&d->base, "the driver has lost the graphics card; its log, or the "
+                                     "system's, may say why");
+    else if (d->lost)
+        mo_backend_problem(&d->base, "the graphics card's driver failed (error %d)", (int)rc);
     return !d->lost;
 }
 
@@ -258,7 +267,6 @@ enum { VISIBLE_BYTES = 64 << 10 };
 
 static mo_buf *alloc(mo_backend *be, size_t bytes) {
     vk_device *d = vk_device_of(be);
-    if (bytes > d->largest_allocation) return NULL;
     vk_buffer *b = mo_vk_buffer_new(d, bytes, bytes <= VISIBLE_BYTES);
     return b ? &b->base : NULL;
 }
@@ -339,5 +347,6 @@ const mo_backend_ops mo_backend_vulkan = {.name = "vulkan",
                                           .record = mo_vk_record,
                                           .program_free = mo_vk_program_free,
                                           .run = mo_vk_run,
+                                          .room = mo_vk_room,
                                           .threads = threads,
                                           .kernels = kernels};

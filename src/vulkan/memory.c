@@ -25,9 +25,8 @@ struct vk_block {
 static const VkMemoryPropertyFlags MAPPABLE =
     VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
 
-/* How much an allocation of this type may still take. */
-static VkDeviceSize room(const vk_device *d, uint32_t type) {
-    uint32_t heap = d->memory.memoryTypes[type].heapIndex;
+/* How much of a heap may still be taken; without the extension that knows, all of it. */
+static VkDeviceSize room(const vk_device *d, uint32_t heap) {
     VkPhysicalDeviceMemoryBudgetPropertiesEXT budget = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
     VkPhysicalDeviceMemoryProperties2 m = {
@@ -38,13 +37,24 @@ static VkDeviceSize room(const vk_device *d, uint32_t type) {
     return has > used ? has - used : 0;
 }
 
+uint64_t mo_vk_room(mo_backend *be) {
+    const vk_device *d = vk_device_of(be);
+    uint64_t sum = 0;
+    if (d->processor && !d->has_budget) return UINT64_MAX;
+    for (uint32_t i = 0; i < d->memory.memoryHeapCount; i++)
+        if (d->unified || (d->memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT))
+            sum += room(d, i);
+    return sum;
+}
+
 static void block_free(vk_device *d, vk_block *b) {
     if (b->memory) d->fns.FreeMemory(d->device, b->memory, NULL);
     free(b);
 }
 
 static vk_block *block_new(vk_device *d, uint32_t type, VkDeviceSize bytes) {
-    if (bytes > d->largest_allocation || bytes > room(d, type)) return NULL;
+    if (bytes > d->largest_allocation || bytes > room(d, d->memory.memoryTypes[type].heapIndex))
+        return NULL;
     vk_block *b = mo_calloc(1, sizeof *b);
     if (!b) return NULL;
     const VkMemoryAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
@@ -86,12 +96,13 @@ static vk_block *block_with(vk_device *d, uint32_t type, bool visible,
 /* ---- buffers -------------------------------------------------------------------------------- */
 
 /* Types from the one to be preferred down. What the host writes to must be mappable, also where the
- * device's own memory is not or has no room left; the rest may end up in the host's memory. */
+ * device's own memory is not or has no room left. The rest is in the device's own memory: a card
+ * that fetched weights from the host's would be slower than the host. */
 static vk_block *place(vk_device *d, bool visible, const VkMemoryRequirements *need,
                        VkDeviceSize *at) {
     const VkMemoryPropertyFlags local = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT;
     const VkMemoryPropertyFlags wants[] = {visible || d->unified ? local | MAPPABLE : local,
-                                           visible ? MAPPABLE : local, MAPPABLE};
+                                           visible ? MAPPABLE : local};
     for (size_t i = 0; i < sizeof wants / sizeof wants[0]; i++)
         for (uint32_t type = 0; type < d->memory.memoryTypeCount; type++) {
             VkMemoryPropertyFlags flags = d->memory.memoryTypes[type].propertyFlags;
@@ -100,6 +111,15 @@ static vk_block *place(vk_device *d, bool visible, const VkMemoryRequirements *n
             if (b) return b;
         }
     return NULL;
+}
+
+static void no_room(vk_device *d, VkDeviceSize bytes) {
+    uint64_t free_bytes = mo_vk_room(&d->base);
+    if (free_bytes == UINT64_MAX)
+        mo_backend_problem(&d->base, "the driver gives no %.2f MB more", (double)bytes * 1e-6);
+    else
+        mo_backend_problem(&d->base, "%.2f MB more are needed, the graphics card has %.2f MB free",
+                           (double)bytes * 1e-6, (double)free_bytes * 1e-6);
 }
 
 static vk_buffer *buffer_new(vk_device *d, size_t bytes, bool visible) {
@@ -113,12 +133,17 @@ static vk_buffer *buffer_new(vk_device *d, size_t bytes, bool visible) {
     vk_buffer *b = mo_calloc(1, sizeof *b);
     if (!b) return NULL;
     b->base.bytes = bytes;
-    if (d->lost || d->fns.CreateBuffer(d->device, &info, NULL, &b->buffer) != VK_SUCCESS) {
+    if (bytes > d->largest_allocation)
+        mo_backend_problem(&d->base, "%.2f GB at once, the graphics card gives %.2f GB at most",
+                           (double)bytes * 1e-9, (double)d->largest_allocation * 1e-9);
+    if (d->lost || bytes > d->largest_allocation ||
+        d->fns.CreateBuffer(d->device, &info, NULL, &b->buffer) != VK_SUCCESS) {
         free(b);
         return NULL;
     }
     d->fns.GetBufferMemoryRequirements(d->device, b->buffer, &need);
     vk_block *block = place(d, visible, &need, &at);
+    if (!block) no_room(d, need.size);
     if (!block || d->fns.BindBufferMemory(d->device, b->buffer, block->memory, at) != VK_SUCCESS) {
         mo_vk_buffer_free(d, b);
         return NULL;

@@ -130,7 +130,8 @@ typedef struct vk_device {
     vk_identity identity;
     VkPhysicalDeviceMemoryProperties memory;
     VkDeviceSize largest_allocation;
-    bool unified; /* all memory is the host's too */
+    bool unified;   /* all memory is the host's too */
+    bool processor; /* it plays a graphics card: its heaps mean nothing */
     bool has_budget;
     bool lost;  /* nothing more is asked of it */
     bool stuck; /* it never answered: even closing it might wait for ever */
@@ -165,6 +166,8 @@ void mo_vk_buffer_free(vk_device *d, vk_buffer *b);
 void mo_vk_buffer_write(vk_device *d, vk_buffer *b, size_t offset, const void *src, size_t bytes);
 void mo_vk_buffer_read(vk_device *d, const vk_buffer *b, size_t offset, void *dst, size_t bytes);
 void mo_vk_buffer_zero(vk_device *d, vk_buffer *b, size_t offset, size_t bytes);
+/* Of weights and states; UINT64_MAX: unknown. */
+uint64_t mo_vk_room(mo_backend *be);
 void mo_vk_memory_close(vk_device *d);
 
 /* ---- pipelines ------------------------------------------------------------------------------ */
