@@ -579,7 +579,7 @@ static struct {
     PFN_vkAllocateMemory allocate;
     PFN_vkGetBufferMemoryRequirements requirements;
     uint32_t last;    /* type that memory was taken of */
-    bool out_of_vram; /* types of heap 1 give nothing */
+    bool out_of_vram; /* the card gives nothing more, neither directly nor through the window */
 } card;
 
 enum { HOST_TYPE, CARD_TYPE, WINDOW_TYPE };
@@ -589,7 +589,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL card_allocate(VkDevice device, const VkMem
                                                     VkDeviceMemory *out) {
     VkMemoryAllocateInfo real = *i;
     card.last = i->memoryTypeIndex;
-    if (card.out_of_vram && i->memoryTypeIndex == CARD_TYPE) return VK_ERROR_OUT_OF_DEVICE_MEMORY;
+    if (card.out_of_vram && i->memoryTypeIndex != HOST_TYPE) return VK_ERROR_OUT_OF_DEVICE_MEMORY;
     real.memoryTypeIndex = 0;
     return card.allocate(device, &real, callbacks, out);
 }
