@@ -2,6 +2,7 @@
  * is gathered into one JSON tree; the page is a reading of it. */
 #include "build.h"
 #include "crash.h"
+#include "forecast.h"
 #include "json.h"
 #include "model.h"
 #include "progress.h"
@@ -79,6 +80,9 @@ static int examine(doctor *d, json_t *device, app_error *err) {
     }
     bool works = !strcmp(verdict, "works");
     add_facts(device, &r);
+    forecast_basis basis = forecast_basis_of(device);
+    if (works && json_object_get(device, "limits"))
+        json_object_set_new(device, "forecast", forecast_all(&basis));
     json_object_set_new(device, "verdict", json_text(verdict));
     if (!works) {
         json_object_set_new(device, "stage", hidden_text(r.stage));
@@ -282,7 +286,9 @@ static void print_ops(const json_t *ops) {
 }
 
 static void print_device(const json_t *device) {
-    const json_t *speed = json_object_get(device, "speed");
+    const json_t *speed = json_object_get(device, "speed"),
+                 *limits = json_object_get(device, "limits"),
+                 *forecast = json_object_get(device, "forecast");
     const char *reason = text_of(device, "reason"), *verdict = text_of(device, "verdict");
     printf("\ndevice %s: %s\n", text_of(device, "name"), verdict);
     printf("  is         %s; %s", text_of(device, "description"), text_of(device, "driver"));
@@ -293,6 +299,13 @@ static void print_device(const json_t *device) {
     if (json_object_get(device, "memory"))
         printf("  memory     the model takes %.1f MB\n", 1e-6 * number_of(device, "memory"));
     if (speed) print_speed(speed);
+    if (limits)
+        printf("  limits     memory is read at %.1f GB/s, float32 %.0f GFLOP/s\n",
+               1e-9 * number_of(limits, "read_bytes_s"), 1e-9 * number_of(limits, "flops"));
+    if (json_array_size(forecast) > 0) {
+        printf("  forecast   the published models would run here at about:\n");
+        forecast_print(forecast, 0);
+    }
 }
 
 static void print_model(const json_t *model) {

@@ -11,7 +11,8 @@
 #include <string.h>
 
 enum { MEASURED_FRAMES = 15, FIRST_FRAMES = 2 };
-static const double MEASURE_S = 3;
+enum { LIMITS_MEMORY = 512 << 20 /* twice what measuring takes */ };
+static const double MEASURE_S = 3, LIMITS_S = 0.3;
 
 /* ---- in the child --------------------------------------------------------------------------- */
 
@@ -201,6 +202,17 @@ static int try_codec(probe *p, const trial *t) {
     return rc;
 }
 
+/* What the device can do at most, if it can be told. */
+static void tell_limits(probe *p, const trial *t) {
+    moshi_device_speed s;
+    uint64_t available = system_memory_available();
+    if (available > 0 && available < LIMITS_MEMORY) return;
+    probe_stage(p, "measuring");
+    if (moshi_device_measure(&s, t->device, t->threads, LIMITS_S, NULL) < 0) return;
+    probe_tell(p, json_pack("{s:{s:f, s:f, s:f}}", "limits", "read_bytes_s", s.read_bytes_s,
+                            "flops", s.flops, "int8_ops", s.int8_ops));
+}
+
 int trial_run(probe *p, const void *ctx) {
     const trial *t = ctx;
     moshi_error err;
@@ -208,6 +220,7 @@ int trial_run(probe *p, const void *ctx) {
     int wrong = moshi_device_check(t->device, t->threads, on_op, p, &err);
     if (wrong < 0) return tell_problem(p, err.text);
     if (wrong > 0) return TRIAL_WRONG;
+    if (t->measure) tell_limits(p, t);
     if (!t->model) return TRIAL_WORKS;
     return t->codec ? try_codec(p, t) : try_engine(p, t);
 }

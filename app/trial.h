@@ -10,7 +10,7 @@ typedef struct trial {
     const char *device;
     model_choice *model; /* located; NULL: no further than known answers */
     bool codec;          /* open the codec alone */
-    bool measure;        /* time frames at the end */
+    bool measure;        /* time frames at the end, and the device itself */
     int threads, flags;  /* for the engine */
     moshi_kv kv;
 } trial;
@@ -19,7 +19,7 @@ typedef struct trial {
 enum { TRIAL_WORKS, TRIAL_WRONG, TRIAL_FAILED, TRIAL_MODEL /* the model cannot be read */ };
 
 /* A probe_fn; ctx is a trial. Tells {"op": {...}} for each op with known answers, {"problem": text}
- * when something fails, and {"kernels"}, {"threads"}, {"memory"}, {"speed"}. */
+ * when something fails, and {"kernels"}, {"threads"}, {"memory"}, {"speed"}, {"limits"}. */
 int trial_run(probe *p, const void *ctx);
 
 /* A probe_fn: tells {"device": {...}} for each device there is. ctx: NULL, or a name to find: tells

@@ -155,6 +155,27 @@ static float note_token(void *ctx, int token) {
     return 1.0f;
 }
 
+/* Many tokens, nearly all of them alike: more candidates than are listed, and few. */
+static void test_top_k_of_many(void) {
+    enum { MANY = 20000, K = 40 };
+    static float logits[MANY];
+    for (int alike = 0; alike < 2; alike++) {
+        asked_tokens asked = {.n = 0};
+        bool ok = true;
+        for (int i = 0; i < MANY; i++) logits[i] = alike ? 1.0f : -8.0f + (float)(i % 977) * 1e-3f;
+        for (int i = 0; i < 10; i++) logits[MANY - 1 - 1000 * i] = alike ? 1.0001f : 5.0f;
+        for (int i = 0; !alike && i < 100; i++) logits[17 * i] = 4.9f; /* 30 of them are kept */
+        mo_pick(logits, MANY, 0.9f, K, note_token, &asked);
+        for (int i = 0; i < K; i++) {
+            int first = alike ? i : 17 * i; /* of equal ones the first 30, then the largest 10 */
+            int want = i < K - 10 ? first : MANY - 1 - 1000 * (K - 1 - i);
+            ok &= asked.tokens[i] == want;
+        }
+        CHECK(ok && asked.n == K, "top %d of %d tokens, %s", K, MANY,
+              alike ? "alike" : "far apart");
+    }
+}
+
 static void test_top_k(void) {
     test_rng rng = {11};
     bool ok = true;
@@ -454,6 +475,7 @@ int main(void) {
     test_philox();
     test_golden_draws();
     test_top_k();
+    test_top_k_of_many();
     test_frequencies();
     test_odd_logits();
     test_open();

@@ -68,7 +68,7 @@ prints "device cpu: works" "answers    all right" "x real time" "model the demo 
     "build        moshi 0." "processor" "memory" "libraries    jansson" "1 of 1 devices work"
 prints_not "erika" "$dir"
 run 0 "$moshi" doctor --json --threads 1
-prints '"verdict": "works"' '"real_time": ' '"encode_ms": ' '"name": "ELU"' '"threads": 1' '"runs": true'
+prints '"verdict": "works"' '"read_bytes_s": ' '"preset": "moshi-7b"' '"real_time": ' '"encode_ms": ' '"name": "ELU"' '"threads": 1' '"runs": true'
 prints_not '"problem"'
 run 4 "$moshi" doctor --device toaster
 says "device 'toaster' is not available"
