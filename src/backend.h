@@ -235,12 +235,14 @@ typedef struct mo_op_upsample {
     mo_view in, out;
 } mo_op_upsample;
 
-/* One stage of residual vector quantisation. scores[row][j] = x.e_j - |e_j|^2 / 2 from a linear op.
+/* One stage of residual vector quantisation. scores[row][j] = x.e_j - |e_j|^2 / 2 from a linear op
+ * on the codebook, or on one whose entries are at most `blur` away from it (Euclidean distance).
  * Picks the entry nearest to residual[row] (ties: first index), exactly: every entry whose score is
  * within the error bound of the best is measured again in double precision. Writes
  * codes[row][0] and subtracts the entry from residual[row]. codebook: STRIPS [bins, dim] f32. */
 typedef struct mo_op_rvq_pick {
     const mo_weight *codebook;
+    float blur;
     mo_view scores, residual;
     mo_view codes; /* i32 [rows, 1] */
 } mo_op_rvq_pick;

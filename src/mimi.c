@@ -43,11 +43,11 @@ static bool is_large(const mo_mimi_config *cfg) {
     return (int64_t)cfg->layers * cfg->dimension * cfg->dimension >= 1 << 20;
 }
 
-/* A convolution with `rows` rows a frame: from 16 on it pays to split numbers where the device
+/* A convolution with `rows` rows a frame: with many it pays to split numbers where the device
  * multiplies pieces faster. Three pieces err less than a float32 sum does: codes stay what they
- * are. Two err by less than 2^-15: nobody hears it. */
+ * are. Two err by less than 2^-15: nobody hears it. Three are six bytes to read instead of four. */
 static int pieces_for(const mo_mimi_config *cfg, int rows, int pieces) {
-    return is_large(cfg) && rows >= 16 ? pieces : 0;
+    return is_large(cfg) && rows >= (pieces == 3 ? 32 : 16) ? pieces : 0;
 }
 
 /* Modules are numbered as the reference's sequential container does: activations count too. */
@@ -172,11 +172,14 @@ static void load_quantizer(mo_loader *ld, mo_mimi *m) {
     }
     for (int c = 0; c < cfg->codebooks; c++) {
         codebook_prefix(cfg, c, p, sizeof p);
-        if (c < m->codebooks)
-            m->entries[c] =
-                mo_load_codebook(ld, cfg->bins, cfg->codebook_dim, &m->half_norms[c], p);
-        else
+        if (c >= m->codebooks) {
             mo_load_ignore(ld, p);
+            continue;
+        }
+        ld->half = m->has_encoder && is_large(cfg); /* exact all the same */
+        m->search[c] = mo_load_codebook(ld, cfg->bins, cfg->codebook_dim, p);
+        m->entries[c] = m->search[c].entries;
+        ld->half = false;
     }
 }
 
@@ -304,11 +307,12 @@ static void record_rvq_encode(mo_graph *g, const mo_mimi *m, mo_view latent, con
     project.taps = project.stride = project.dilation = 1;
     mo_linear(g, &project);
     for (int c = first; c < last; c++) {
+        const mo_codebook *book = &m->search[c];
         mo_op_linear score = {
-            .w = m->entries[c], .bias = m->half_norms[c], .in = residual, .out = scores};
+            .w = book->search, .bias = book->half_norms, .in = residual, .out = scores};
         score.taps = score.stride = score.dilation = 1;
         mo_linear(g, &score);
-        mo_rvq_pick(g, m->entries[c], scores, residual, mo_cols(codes, c, 1));
+        mo_rvq_pick(g, book->entries, book->blur, scores, residual, mo_cols(codes, c, 1));
     }
 }
 

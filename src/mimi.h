@@ -37,7 +37,7 @@ typedef struct mo_mimi {
     bool has_encoder, has_decoder;
     mo_mimi_half enc, dec;
     const mo_weight *entries[MO_MAX_CODEBOOKS];
-    const mo_weight *half_norms[MO_MAX_CODEBOOKS];
+    mo_codebook search[MO_MAX_CODEBOOKS]; /* the same entries, and what finding one takes */
 } mo_mimi;
 
 /* Load `codebooks` codebooks and the directions asked for. */

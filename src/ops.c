@@ -383,15 +383,15 @@ void mo_upsample(mo_graph *g, const mo_weight *w, int taps, int stride, mo_view 
     graph_add(g, &op);
 }
 
-void mo_rvq_pick(mo_graph *g, const mo_weight *codebook, mo_view scores, mo_view residual,
-                 mo_view codes) {
+void mo_rvq_pick(mo_graph *g, const mo_weight *codebook, float blur, mo_view scores,
+                 mo_view residual, mo_view codes) {
     if (g->failed) return;
     bool ok = weight_fits(g, MO_OP_RVQ_PICK, codebook) && scores.cols == codebook->rows &&
               residual.cols == codebook->cols && codes.cols == 1 && scores.rows == residual.rows &&
               codes.rows == residual.rows;
     if (!graph_want(g, ok, "rvq_pick")) return;
     mo_op op = {.kind = MO_OP_RVQ_PICK};
-    op.u.rvq_pick = (mo_op_rvq_pick){codebook, scores, residual, codes};
+    op.u.rvq_pick = (mo_op_rvq_pick){codebook, blur, scores, residual, codes};
     graph_add(g, &op);
 }
 

@@ -99,10 +99,17 @@ const mo_weight *mo_load_convt(mo_loader *ld, int in, int out, int k, int stride
                                ...) MO_PRINTF(6, 7);
 /* Depthwise transposed convolution weight [channels, 1, k] as rows [channels, k] f32. */
 const mo_weight *mo_load_depthwise(mo_loader *ld, int channels, int k, const char *name);
-/* One codebook: entries = embedding_sum / max(cluster_usage, 1e-5), as strips [bins, dim] f32, and
- * -|entry|^2 / 2 for the search. `prefix` ends in "_codebook.". */
-const mo_weight *mo_load_codebook(mo_loader *ld, int bins, int dim, const mo_weight **half_norms,
-                                  const char *prefix);
+/* One codebook: entries = embedding_sum / max(cluster_usage, 1e-5), as strips [bins, dim] f32. */
+typedef struct mo_codebook {
+    const mo_weight *entries;
+    /* for scores: the entries, or where `half` allows them in float16 ... */
+    const mo_weight *search;
+    float blur;                  /* ... and how far these are off at most (Euclidean distance) */
+    const mo_weight *half_norms; /* -|entry|^2 / 2 */
+} mo_codebook;
+
+/* `prefix` ends in "_codebook.". */
+mo_codebook mo_load_codebook(mo_loader *ld, int bins, int dim, const char *prefix);
 /* Numbers that come from no file. */
 const mo_weight *mo_load_const(mo_loader *ld, mo_layout layout, int64_t rows, int64_t cols,
                                const float *data);

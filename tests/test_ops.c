@@ -348,6 +348,19 @@ static void test_upsample(void) {
     }
 }
 
+static mo_dtype rvq_search; /* numbers of the codebook that is searched */
+
+/* Round to float16; returns how far that is. */
+static float halve(float *x, int n) {
+    double square = 0;
+    for (int i = 0; i < n; i++) {
+        float rounded = round_to(MO_F16, x[i]);
+        square += pow((double)x[i] - (double)rounded, 2);
+        x[i] = rounded;
+    }
+    return (float)(sqrt(square) * 1.000001);
+}
+
 /* Entries come in near-equal pairs and exact duplicates, so that float32 scores cannot tell them
  * apart and the first index must win a tie. */
 static void rvq_build(rig *r, const void *arg) {
@@ -372,14 +385,20 @@ static void rvq_build(rig *r, const void *arg) {
     x->written = true;
     mo_view scores = rig_out(r, c->rows, c->bins, true);
     mo_op_linear *op = &rig_op(r, MO_OP_LINEAR)->u.linear;
-    op->w = rig_upload(r, c->bins, c->dim, MO_F32, MO_LAYOUT_STRIPS, book);
+    const mo_weight *entries = rig_upload(r, c->bins, c->dim, MO_F32, MO_LAYOUT_STRIPS, book);
+    float blur = 0;
+    op->w = entries;
+    if (rvq_search == MO_F16) {
+        for (int j = 0; j < c->bins; j++) blur = fmaxf(blur, halve(copy + j * c->dim, c->dim));
+        op->w = rig_upload(r, c->bins, c->dim, MO_F16, MO_LAYOUT_STRIPS, copy);
+    }
     op->bias = rig_upload(r, 1, c->bins, MO_F32, MO_LAYOUT_ROWS, half);
     op->in = x->v;
     op->out = scores;
     op->taps = op->stride = op->dilation = 1;
     rig_op(r, MO_OP_RVQ_PICK)->u.rvq_pick =
-        (mo_op_rvq_pick){op->w, scores, x->v, rig_out(r, c->rows, 1, true)};
-    free(copy);
+        (mo_op_rvq_pick){entries, blur, scores, x->v, rig_out(r, c->rows, 1, true)};
+    if (rvq_search != MO_F16) free(copy);
 }
 
 static void rvq_judge(rig *r, const void *arg, const char *what) {
@@ -412,10 +431,13 @@ static void rvq_judge(rig *r, const void *arg, const char *what) {
 }
 
 static void test_rvq(void) {
-    for (size_t i = 0; i < sizeof rvq_cases / sizeof rvq_cases[0]; i++) {
+    static const mo_dtype searches[] = {MO_F32, MO_F16};
+    for (size_t k = 0; k < 2 * sizeof rvq_cases / sizeof rvq_cases[0]; k++) {
+        const rvq_case *c = &rvq_cases[k / 2];
         char what[80];
-        snprintf(what, sizeof what, "rvq_pick %zu", i);
-        run_case(what, rvq_cases[i].slots, &rvq_cases[i], rvq_build, rvq_judge);
+        rvq_search = searches[k % 2];
+        snprintf(what, sizeof what, "rvq_pick %zu in %s", k / 2, mo_dtype_name(rvq_search));
+        run_case(what, c->slots, c, rvq_build, rvq_judge);
     }
 }
 

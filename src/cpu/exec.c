@@ -475,10 +475,12 @@ static double largest_norm(const mo_weight *book) {
 
 /* The best score may be wrong by `bound`, and so may the true winner's: both lie within twice the
  * bound. A float32 sum of dim products is off by at most (dim + 1) 2^-24 |x| |e| (Cauchy-Schwarz);
- * the bias |e|^2 / 2 may itself have been summed that way. */
-static int rvq_choose(const mo_weight *book, double radius, const float *scores, const float *x) {
-    double eps = (book->cols + 4) * 0x1p-24;
-    double bound = eps * radius * (norm2(x, book->cols, 1) + radius);
+ * the bias |e|^2 / 2 may itself have been summed that way. An entry that is off by `blur` adds up
+ * to |x| blur, likewise. */
+static int rvq_choose(const mo_weight *book, double radius, double blur, const float *scores,
+                      const float *x) {
+    double eps = (book->cols + 4) * 0x1p-24, length = norm2(x, book->cols, 1);
+    double bound = eps * (radius + blur) * (length + radius) + length * blur;
     float high = -INFINITY;
     for (int j = 0; j < book->rows; j++)
         if (scores[j] > high) high = scores[j];
@@ -501,8 +503,8 @@ static void rvq_pick_run(const mo_plan *plan, const mo_exec *ex, int unit0, int 
     for (int unit = unit0; unit < unit1; unit++) {
         int slot = ex->active[unit / op->codes.rows], row = unit % op->codes.rows;
         float *x = f32_at(&op->residual, slot, row);
-        int code =
-            rvq_choose(op->codebook, plan->codebook_radius, f32_at(&op->scores, slot, row), x);
+        int code = rvq_choose(op->codebook, plan->codebook_radius, (double)op->blur,
+                              f32_at(&op->scores, slot, row), x);
         const float *e = codebook_entry(op->codebook, code);
         for (int i = 0; i < op->codebook->cols; i++) x[i] = x[i] - e[(size_t)i * MO_STRIP];
         *i32_at(&op->codes, slot, row) = code;

@@ -484,7 +484,7 @@ static bool rvq_pick(mo_program *p, const mo_op_rvq_pick *op) {
     const struct {
         span scores, residual, codes;
         uint32_t rows, units, bins, dim;
-        float radius;
+        float radius, blur;
     } v = {span_of(p, &op->scores),
            span_of(p, &op->residual),
            span_of(p, &op->codes),
@@ -492,7 +492,8 @@ static bool rvq_pick(mo_program *p, const mo_op_rvq_pick *op) {
            (uint32_t)(p->n_slots * op->codes.rows),
            (uint32_t)op->codebook->rows,
            (uint32_t)op->codebook->cols,
-           p->norm};
+           p->norm,
+           op->blur};
     vk_dispatch *d = add(p, "rvq_pick", 1, v.units);
     if (!d || v.radius < 0) return false;
     bind_weight(p, d, 1, op->codebook);

@@ -12,6 +12,7 @@ layout(push_constant) uniform Push {
     view scores, residual, codes;
     uint rows, units, bins, dim;
     float radius; // length of the longest entry, or a little more
+    float blur;   // how far entries lie from those the scores were taken with
 } p;
 
 shared float partial[64];
@@ -33,9 +34,11 @@ vec2 distance2(uint x, uint j) {
 bool less(vec2 a, vec2 b) { return a.x < b.x || (a.x == b.x && a.y < b.y); }
 
 // How far the best score may be from the true one's: a sum of dim products is off by at most
-// (dim + 2) 2^-24 |x| |e|, and the bias |e|^2 / 2 may have been summed that way. Twice, as both may.
+// (dim + 2) 2^-24 |x| |e|, and the bias |e|^2 / 2 may have been summed that way; entries that are off
+// by `blur` add up to |x| blur. Twice, as both may.
 float slack(float length) {
-    return 2.02 * float(p.dim + 4) * 5.9604645e-8 * p.radius * (length + p.radius);
+    float rounding = float(p.dim + 4) * 5.9604645e-8 * (p.radius + p.blur) * (length + p.radius);
+    return 2.02 * (rounding + length * p.blur);
 }
 
 void main() {
