@@ -115,7 +115,7 @@ static int encode_and_compare(agreement *out, moshi_codec *codec, const code_spe
 }
 
 int code_speech_make(code_speech *out, moshi_codec *codec, const code_rows *codes, app_error *err) {
-    static const code_fault nothing = {"", 0, 0, false};
+    static const code_fault nothing = {.name = ""};
     agreement a;
     memset(out, 0, sizeof *out);
     int rc = code_rows_displace(&out->codes, codes, &nothing, err);
@@ -162,6 +162,7 @@ int code_rows_displace(code_rows *out, const code_rows *in, const code_fault *fa
             if (k >= first && fault->rotate)
                 from =
                     first + (k - first + turned + (size_t)(fault->rotate + (int)turned)) % turned;
+            if (k >= first && fault->backwards) from = in->codebooks - 1 - (k - first);
             ptrdiff_t at = (ptrdiff_t)f - (k > 0 ? fault->delay : 0);
             out->codes[f * in->codebooks + k] = code_at(in, at, from);
         }
@@ -169,14 +170,16 @@ int code_rows_displace(code_rows *out, const code_rows *in, const code_fault *fa
 }
 
 const code_fault CODE_SUSPECT[CODE_SUSPECTS] = {
-    {"acoustic codebooks one frame late (their delays one too small?)", -1, 0, false},
-    {"acoustic codebooks one frame early (their delays one too large?)", 1, 0, false},
-    {"acoustic codebooks two frames late (their delays two too small?)", -2, 0, false},
-    {"acoustic codebooks two frames early (their delays two too large?)", 2, 0, false},
-    {"acoustic codebooks in another order", 0, 1, false},
-    {"acoustic codebooks in another order", 0, -1, false},
-    {"all codebooks in another order", 0, 1, true},
-    {"all codebooks in another order", 0, -1, true},
+    {"acoustic codebooks one frame late (their delays one too small?)", -1, 0, false, false},
+    {"acoustic codebooks one frame early (their delays one too large?)", 1, 0, false, false},
+    {"acoustic codebooks two frames late (their delays two too small?)", -2, 0, false, false},
+    {"acoustic codebooks two frames early (their delays two too large?)", 2, 0, false, false},
+    {"acoustic codebooks in another order", 0, 1, false, false},
+    {"acoustic codebooks in another order", 0, -1, false, false},
+    {"all codebooks in another order", 0, 1, true, false},
+    {"all codebooks in another order", 0, -1, true, false},
+    {"acoustic codebooks in another order (last first)", 0, 0, false, true},
+    {"all codebooks in another order (last first)", 0, 0, true, true},
 };
 
 int agreement_explain(const code_fault **found, double *part, moshi_codec *codec,

@@ -52,10 +52,11 @@ typedef struct code_fault {
     int delay;        /* frames by which codebooks 1.. come too late */
     int rotate;       /* places by which codebooks 1.. are turned */
     bool rotate_all;  /* codebook 0 with them */
+    bool backwards;   /* last one first */
 } code_fault;
 
 /* What is known to happen; the numbers undo it. */
-enum { CODE_SUSPECTS = 8 };
+enum { CODE_SUSPECTS = 10 };
 extern const code_fault CODE_SUSPECT[CODE_SUSPECTS];
 
 /* Encode a sound as a new stream; its rate must be the codec's. The last frame is filled up. */

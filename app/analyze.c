@@ -96,13 +96,18 @@ static void judge_losses(analysis *a) {
     double room = left_over(&a->found);
     finding *f;
     if (s->gaps > 0) {
-        /* Synthetic voices have closures of 20 ms that are as silent. */
-        double gaps = s->gaps * fmin(1, s->gap_s / 0.04);
-        f = findings_add(&a->found, FINDING_GAPS, room * finding_confidence(gaps, 1.5, 0.7),
-                         "silent runs with hard edges, short ones counted in part", gaps, 1.5);
-        snprintf(f->evidence, sizeof f->evidence,
-                 "%d runs of one value, %.0f ms on average, are cut into the sound", s->gaps,
-                 1000 * s->gap_s);
+        /* Synthetic voices have closures of 20 ms that are as silent. One on the grid of a stream
+         * has two witnesses: its length and its place. */
+        double gaps = (s->gaps + s->gaps_on_grid) * fmin(1, s->gap_s / 0.04);
+        f = findings_add(
+            &a->found, FINDING_GAPS, room * finding_confidence(gaps, 1.5, 0.7),
+            "silent runs with hard edges, short ones in part, those on a frame's grid twice", gaps,
+            1.5);
+        snprintf(
+            f->evidence, sizeof f->evidence,
+            "%d runs of one value, %.0f ms on average, are cut into the sound, %d of them where "
+            "a frame begins",
+            s->gaps, 1000 * s->gap_s, s->gaps_on_grid);
     }
     if (s->wraps > 0) {
         f = findings_add(&a->found, FINDING_WRAPPED, room * finding_confidence(s->wraps, 3.5, 1.5),
@@ -351,14 +356,15 @@ static void judge_displaced(analysis *a) {
              r->displaced->name, 100 * r->possible[0], 100 * r->without);
 }
 
-/* A file that begins and ends with the codes, at their rate and level, was never played: it should
- * be their sound exactly. When it only says the same, an encoder that forgets or that serves two
- * callers has made other codes of the words. Lossy codecs leave an ESTOI of 0.95 and more, but for
- * those of 12 kbit/s. */
+/* A file that begins and ends with the codes, at their rate, was never played: it should be their
+ * sound exactly. Other codes of the same words may be 2 dB louder or softer; by a factor of two and
+ * more somebody has changed the level, and perhaps more. When it only says the same, an encoder
+ * that forgets or that serves two callers has made other codes of the words. Lossy codecs leave an
+ * ESTOI of 0.95 and more, but for those of 12 kbit/s. */
 static void judge_copy(analysis *a, const recode_trial *as_is) {
     const alignment *laid = &as_is->laid;
     bool copy = a->codec.as_long && fabs(laid->delay_s) * a->rate_hz < 0.5 && !laid->inverted &&
-                fabs(laid->gain_db) < 2;
+                fabs(laid->gain_db) < 6;
     double estoi = as_is->alike.estoi;
     if (!copy || !as_is->alike.understood || estoi < REFERENCE_SAME) return;
     finding *f = findings_add(&a->found, FINDING_CODES_DIFFER,
@@ -375,7 +381,7 @@ static void judge_codes(analysis *a) {
     const recode_facts *r = &a->codec;
     const recode_trial *best = &r->trials[0], *as_is = recode_as_is(r);
     double leap = best->alike.si_sdr_db - as_is->alike.si_sdr_db;
-    if (best->kind != FINDING_KINDS && best->alike.si_sdr_db >= RECODE_EXACT_DB / 2 && leap > 3) {
+    if (best->kind != FINDING_KINDS && recode_explains(best) && leap > 3) {
         finding *f = findings_add(&a->found, best->kind, finding_confidence(leap, 5, 2),
                                   "leap of SI-SDR with the codes so displaced, dB", leap, 5);
         snprintf(f->evidence, sizeof f->evidence,
@@ -450,6 +456,10 @@ const char *analysis_verdict_name(analysis_verdict verdict) {
     static const char *const NAMES[] = {"clean",  "garbled",           "not speech",
                                         "silent", "not the reference", "too short to judge"};
     return NAMES[verdict];
+}
+
+bool analysis_has_score(const analysis *a) {
+    return a->verdict != VERDICT_TOO_SHORT;
 }
 
 bool analysis_passes(const analysis *a) {

@@ -67,6 +67,8 @@ void analyze_length(analysis *a, double found_s, double promised_s);
 /* "clean", "garbled", "not speech", "silent", "not the reference", "too short to judge" */
 const char *analysis_verdict_name(analysis_verdict verdict);
 /* Did it pass? Clean and too short to judge do: nothing was found against them. */
+/* Of what is too short to be judged there is none. */
+bool analysis_has_score(const analysis *a);
 bool analysis_passes(const analysis *a);
 
 #endif

@@ -80,7 +80,11 @@ static void print_codec(const recode_facts *r) {
     if (!r->from_codes) return;
     print_parts("given", r->possible, r->codebooks);
     print_parts("of those", r->codes.part, r->codebooks);
-    for (int i = 0; i < r->n_trials && i < 4; i++) {
+    if (!recode_explains(&r->trials[0]))
+        printf("  codes     nothing that is known to happen to codes gives this sound\n");
+    for (int i = 0, shown = 0; i < r->n_trials && shown < 4; i++) {
+        if (!recode_explains(&r->trials[i]) && r->trials[i].kind != FINDING_KINDS) continue;
+        shown++;
         printf("  codes     %s\n", r->trials[i].what);
         print_likeness("", &r->trials[i].alike);
     }
@@ -89,7 +93,7 @@ static void print_codec(const recode_facts *r) {
 static void print_analysis(const analysis *a, const soundfile *r, const char *path) {
     app_print_clean(stdout, path);
     printf(": %s", analysis_verdict_name(a->verdict));
-    if (a->verdict != VERDICT_TOO_SHORT) printf(", score %.0f", a->score);
+    if (analysis_has_score(a)) printf(", score %.0f", a->score);
     putchar('\n');
     for (int i = 0; i < a->found.n; i++)
         if (a->found.list[i].confidence >= WORTH_SAYING) print_finding(&a->found.list[i]);
@@ -217,9 +221,10 @@ static json_t *analysis_json(const analysis *a, const soundfile *r, const char *
     json_t *file = json_pack("{s:s, s:i, s:i, s:f, s:f, s:b}", "format", r->facts.format, "rate_hz",
                              r->facts.rate_hz, "channels", r->facts.channels, "examined_s",
                              a->seconds, "channels_cancel", r->cancel, "whole", r->whole);
-    return json_pack("{s:o, s:s, s:b, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "path",
+    json_t *score = analysis_has_score(a) ? json_real(a->score) : json_null();
+    return json_pack("{s:o, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "path",
                      json_text(path), "verdict", analysis_verdict_name(a->verdict), "passes",
-                     analysis_passes(a), "score", a->score, "findings", findings_json(&a->found),
+                     analysis_passes(a), "score", score, "findings", findings_json(&a->found),
                      "file", file, "level", level_json(&a->level), "splice",
                      splice_json(&a->splice), "voice", voice_json(&a->voice), "reference",
                      reference_json(&a->reference), "codec", codec_json(&a->codec));
@@ -229,8 +234,9 @@ static json_t *analysis_json(const analysis *a, const soundfile *r, const char *
 
 /* Everything that is known beside the recordings. */
 typedef struct beside {
-    sound reference;     /* empty: none */
-    code_rows codes;     /* likewise */
+    sound reference; /* empty: none */
+    code_rows codes; /* likewise */
+    const char *codes_path;
     codec_opener opener; /* opens nothing: no codec */
     report *files;       /* what is written; NULL: nothing */
 } beside;
@@ -252,6 +258,7 @@ static int load_beside(beside *b, const arguments *args, app_error *err) {
         if (option_given(args, OF_CODEC[i]))
             return app_fail(err, EXIT_USAGE, "--%s has no effect without -m or --codes",
                             OF_CODEC[i]);
+    b->codes_path = codes;
     if (codec) b->opener = (codec_opener){open_codec, args};
     int rc = reference ? sound_load(&b->reference, reference, 0, err) : EXIT_OK;
     if (rc == EXIT_OK && codes) rc = recode_load(&b->codes, codes, err);
@@ -261,6 +268,15 @@ static int load_beside(beside *b, const arguments *args, app_error *err) {
 static void free_beside(beside *b) {
     sound_free(&b->reference);
     code_rows_free(&b->codes);
+}
+
+/* A codec that refuses codes does not know which file they are from. */
+static int through_codec(analysis *a, const soundfile *r, const beside *b, app_error *err) {
+    const code_rows *codes = b->codes.codes ? &b->codes : NULL;
+    int rc = analyze_codec(a, r->pcm, r->n, &b->opener, codes, err);
+    if (rc != EXIT_USAGE || !codes) return rc;
+    app_error why = *err;
+    return app_fail(err, rc, "%s: %s", b->codes_path, why.text);
 }
 
 static int examine(const char *path, const beside *b, json_t *list, bool *failed, app_error *err) {
@@ -273,8 +289,7 @@ static int examine(const char *path, const beside *b, json_t *list, bool *failed
     if (rc == EXIT_OK) analyze_length(&a, r.facts.seconds, r.facts.promised_s);
     if (rc == EXIT_OK && b->reference.pcm)
         rc = analyze_reference(&a, r.pcm, r.n, &b->reference, err);
-    if (rc == EXIT_OK && b->opener.open)
-        rc = analyze_codec(&a, r.pcm, r.n, &b->opener, b->codes.codes ? &b->codes : NULL, err);
+    if (rc == EXIT_OK && b->opener.open) rc = through_codec(&a, &r, b, err);
     if (rc == EXIT_OK) rc = report_add(b->files, path, &r, &a, err);
     if (rc == EXIT_OK) {
         *failed |= !analysis_passes(&a);

@@ -134,11 +134,12 @@ int witness_hear(evidence *out, const witness *w, const recording *r, app_error 
 
 json_t *evidence_json(const evidence *e) {
     static const char *const kinds[] = {"none", "speech", "broken"};
+    json_t *score = analysis_has_score(&e->alone) ? json_real(e->alone.score) : json_null();
     json_t *o =
-        json_pack("{s:s, s:o, s:I, s:f, s:s, s:f, s:o}", "sound", kinds[e->kind], "reason",
+        json_pack("{s:s, s:o, s:I, s:f, s:s, s:o, s:o}", "sound", kinds[e->kind], "reason",
                   json_text(e->words), "frames", (json_int_t)e->frames, "fresh_decoding_agreement",
                   e->returns, "analysis", analysis_verdict_name(e->alone.verdict), "analysis_score",
-                  e->alone.score, "codes", judgement_json(&e->codes));
+                  score, "codes", judgement_json(&e->codes));
     if (o && e->fault)
         json_object_set_new(o, "explanation",
                             json_pack("{s:s, s:f}", "fault", e->fault->name,

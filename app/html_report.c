@@ -76,8 +76,10 @@ static const finding *first_fault(const analysis *a) {
 
 static void add_verdict(markup *m, const analysis *a) {
     const finding *fault = first_fault(a);
-    markup_print(m, "<div class=\"verdict %s\"><strong>%s</strong> score %.0f of 100\n<p>", mood(a),
-                 analysis_verdict_name(a->verdict), a->score);
+    markup_print(m, "<div class=\"verdict %s\"><strong>%s</strong>", mood(a),
+                 analysis_verdict_name(a->verdict));
+    if (analysis_has_score(a)) markup_print(m, " score %.0f of 100", a->score);
+    markup_print(m, "\n<p>");
     markup_add(m, meaning(a->verdict));
     if (fault && a->verdict == VERDICT_GARBLED) {
         markup_text(m, finding_name(fault->kind));
@@ -266,9 +268,10 @@ static void add_summary(html_report *r, const char *path, const analysis *a,
     bool noted = note && note->fails;
     markup_print(&r->summary, "<tr><td><a href=\"#file-%d\"><bdi>", r->files);
     markup_text(&r->summary, path);
-    markup_print(&r->summary,
-                 "</bdi></a></td><td class=\"n %s\">%s</td><td class=\"n\">%.0f</td><td>", mood(a),
-                 analysis_verdict_name(a->verdict), a->score);
+    markup_print(&r->summary, "</bdi></a></td><td class=\"n %s\">%s</td><td class=\"n\">", mood(a),
+                 analysis_verdict_name(a->verdict));
+    if (analysis_has_score(a)) markup_print(&r->summary, "%.0f", a->score);
+    markup_print(&r->summary, "</td><td>");
     if (fault) markup_text(&r->summary, finding_name(fault->kind));
     if (noted) markup_print(&r->summary, "%s<span class=\"bad\">", fault ? "<br/>" : "");
     if (noted) markup_text(&r->summary, note->says);

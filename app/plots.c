@@ -423,15 +423,17 @@ static int plot_hypotheses(figure *f, const plot_source *from, app_error *err) {
     if (rc != EXIT_OK) return rc;
     figure_text(f, INK_TEXT, ALIGN_LEFT, 4, 13, "what may have happened to the codes");
     figure_text(f, INK_TEXT, ALIGN_RIGHT, LEFT + COLUMNS, 13, "likeness of the sound (SI-SDR), dB");
-    snprintf(f->alt, sizeof f->alt, "Hypotheses: the recording is most like its codes %s",
-             n > 0 ? c->trials[0].what : "");
+    bool explained = n > 0 && recode_explains(&c->trials[0]);
+    snprintf(f->alt, sizeof f->alt, "Hypotheses: %s%s",
+             explained ? "the recording is most like its codes " : "none gives the recording",
+             explained ? c->trials[0].what : "");
     for (int i = 0; i < n; i++) {
         const recode_trial *t = &c->trials[i];
         double y = TOP + row * i, like = (t->alike.si_sdr_db - LEAST_DB) / (MOST_DB - LEAST_DB);
         char text[32];
         snprintf(text, sizeof text, "%.1f", t->alike.si_sdr_db);
         figure_text(f, INK_TEXT, ALIGN_LEFT, 4, y + 10, t->what);
-        figure_fill(f, i == 0 ? INK_MAIN : INK_CALM, 1, names, y,
+        figure_fill(f, i == 0 && explained ? INK_MAIN : INK_CALM, 1, names, y,
                     fmax((LEFT + COLUMNS - 50 - names) * fmin(like, 1), 1), row - 5);
         figure_text(f, INK_TEXT, ALIGN_RIGHT, LEFT + COLUMNS, y + 10, text);
     }

@@ -17,6 +17,8 @@
 static int take_rows(code_rows *out, const int32_t *data, const int64_t *shape, bool across,
                      app_error *err) {
     size_t rows = (size_t)shape[0], columns = (size_t)shape[1];
+    /* Before its largest delay is over, a model says nothing: the recording begins after that. */
+    for (; !across && rows > 1 && data[1] < 0; rows--) data += columns;
     size_t frames = across ? columns : rows, codebooks = across ? rows : columns - 1;
     *out = (code_rows){malloc((frames * codebooks + 1) * sizeof *out->codes), frames, codebooks};
     if (!out->codes) return app_no_memory(err);
@@ -164,6 +166,10 @@ static int measure_agreement(agreement *out, double delay_s, moshi_codec *codec,
     if (rc == EXIT_OK && there.part[0] > out->part[0]) *out = there;
     sound_free(&laid);
     return rc;
+}
+
+bool recode_explains(const recode_trial *t) {
+    return t->alike.si_sdr_db >= RECODE_EXACT_DB / 2;
 }
 
 const recode_trial *recode_as_is(const recode_facts *facts) {

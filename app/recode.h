@@ -60,6 +60,10 @@ typedef struct codec_opener {
 int recode_measure(recode_facts *out, const codec_opener *opener, const sound *heard,
                    const code_rows *codes, app_error *err);
 
+/* Is the sound of this trial anything like the recording? Otherwise it is the nearest of strangers.
+ */
+bool recode_explains(const recode_trial *t);
+
 /* The trial in which nothing happened to the codes. */
 const recode_trial *recode_as_is(const recode_facts *facts);
 

@@ -65,8 +65,9 @@ static void print_one(const char *letter, const pair_side *s) {
     const analysis *a = &s->found;
     printf("%s  ", letter);
     app_print_clean(stdout, s->path);
-    printf(": %s, score %.0f\n    %s, %d Hz, %d channel%s, %.2f s\n",
-           analysis_verdict_name(a->verdict), a->score, s->file.facts.format, s->file.facts.rate_hz,
+    printf(": %s", analysis_verdict_name(a->verdict));
+    if (analysis_has_score(a)) printf(", score %.0f", a->score);
+    printf("\n    %s, %d Hz, %d channel%s, %.2f s\n", s->file.facts.format, s->file.facts.rate_hz,
            s->file.facts.channels, s->file.facts.channels == 1 ? "" : "s", a->seconds);
     if (a->found.n && a->found.list[0].confidence >= FINDING_FAULT)
         printf("    %s: %s\n", finding_name(a->found.list[0].kind), a->found.list[0].evidence);
@@ -91,11 +92,12 @@ void sound_pair_print(const sound_pair *p) {
 
 static json_t *side_json(const pair_side *s) {
     const analysis *a = &s->found;
-    json_t *o = json_pack("{s:o, s:s, s:i, s:i, s:f, s:s, s:f, s:b}", "what", json_text(s->path),
-                          "format", s->file.facts.format, "rate_hz", s->file.facts.rate_hz,
-                          "channels", s->file.facts.channels, "seconds", a->seconds, "analysis",
-                          analysis_verdict_name(a->verdict), "score", a->score, "passes",
-                          analysis_passes(a));
+    json_t *score = analysis_has_score(a) ? json_real(a->score) : json_null();
+    json_t *o =
+        json_pack("{s:o, s:s, s:i, s:i, s:f, s:s, s:o, s:b}", "what", json_text(s->path), "format",
+                  s->file.facts.format, "rate_hz", s->file.facts.rate_hz, "channels",
+                  s->file.facts.channels, "seconds", a->seconds, "analysis",
+                  analysis_verdict_name(a->verdict), "score", score, "passes", analysis_passes(a));
     if (o && a->found.n && a->found.list[0].confidence >= FINDING_FAULT)
         json_object_set_new(o, "finding", json_string(finding_id(a->found.list[0].kind)));
     return o;

@@ -523,14 +523,22 @@ static double loudness(const float *pcm, size_t n) {
     return sqrt(sum / (double)n);
 }
 
-/* Is it a whole number of usual frames, give or take a sample at each edge that happens to have the
- * same value? Pauses of speech have any length. */
-static bool whole_frames(size_t length, const size_t *usual, size_t n_usual, size_t shortest) {
+/* The longest usual frame of which it is a whole number, give or take a sample at each edge that
+ * happens to have the same value; 0: of none. Pauses of speech have any length. */
+static size_t whole_frames(size_t length, const size_t *usual, size_t n_usual, size_t shortest) {
+    size_t longest = 0;
     for (size_t i = 0; i < n_usual; i++) {
         size_t rest = (length + 1) % usual[i];
-        if (usual[i] >= shortest && rest <= 3 && length + 1 >= usual[i]) return true;
+        if (usual[i] >= shortest && rest <= 3 && length + 1 >= usual[i] && usual[i] > longest)
+            longest = usual[i];
     }
-    return false;
+    return longest;
+}
+
+/* Streams are cut into frames from their first sample on: that a pause begins there is chance once
+ * in hundreds of times. */
+static bool on_grid(size_t at, size_t frame) {
+    return at % frame <= 1 || at % frame + 1 == frame;
 }
 
 /* Runs of one exact value, whole frames long, with sound right at both edges. */
@@ -540,10 +548,11 @@ static void find_gaps(splice_facts *out, const float *pcm, size_t n, int rate_hz
     for (size_t i = edge; i + edge < n;) {
         size_t end = i + 1;
         while (end < n && pcm[end] == pcm[i]) end++;
-        if (whole_frames(end - i, usual, n_usual, shortest) && end + edge <= n &&
-            loudness(pcm + i - edge, edge) > 0.2 * active &&
+        size_t frame = whole_frames(end - i, usual, n_usual, shortest);
+        if (frame && end + edge <= n && loudness(pcm + i - edge, edge) > 0.2 * active &&
             loudness(pcm + end, edge) > 0.2 * active && fabs((double)pcm[i]) < 0.5 * active) {
             out->gaps++;
+            out->gaps_on_grid += on_grid(i, frame);
             add_mark(out, MARK_GAP, i, end - i);
             total += end - i;
         }

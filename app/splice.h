@@ -43,8 +43,9 @@ typedef struct splice_facts {
     double repeat_s;   /* where the first one is */
     /* Runs of one value, whole frames long, with hard edges inside the sound. */
     int gaps;
-    double gap_s; /* length of the median one */
-    int wraps;    /* jumps across the whole range that vanish modulo the range */
+    int gaps_on_grid; /* of those, how many begin where a frame of a stream does */
+    double gap_s;     /* length of the median one */
+    int wraps;        /* jumps across the whole range that vanish modulo the range */
     /* Where: the first SPLICE_MARKS of each kind. */
     int n_marks[MARK_KINDS];
     splice_mark marks[MARK_KINDS][SPLICE_MARKS];

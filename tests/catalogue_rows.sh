@@ -300,7 +300,7 @@ broken_device no-memory "too little device memory" "none for the weights" "out o
 begin 51-late "a crash after a while" "a bad pointer in the 40th call" "moshi reply" && {
     MOSHI_FAULTY=late
     export MOSHI_FAULTY
-    sign="ended by SIGSEGV" ask "ended by SIGSEGV at: encode, frame [0-9]+ \(faulty:late\); report:" "$faulty" reply "$sum" -o a.wav
+    sign="ended by SIGSEGV" ask "ended by SIGSEGV at: (encode|step|decode), frame [0-9]+.* \(faulty:late\); report:" "$faulty" reply "$sum" -o a.wav
     unset MOSHI_FAULTY
 }
 begin 52 "a silent change to the CPU" "a device that cannot be opened" "moshi reply" && {

@@ -137,7 +137,7 @@ int main(void) {
     if (setup(&b)) {
         test_fault(&b, &NOTHING, FINDING_KINDS);
         test_without_codes(&b);
-        for (int i = 0; i < CODE_SUSPECTS; i += 5) {
+        for (int i = 0; i < CODE_SUSPECTS; i += i < 5 ? 5 : 4) {
             code_fault fault = CODE_SUSPECT[i];
             fault.delay = -fault.delay;
             fault.rotate = -fault.rotate;

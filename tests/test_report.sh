@@ -98,6 +98,16 @@ check "the same page again" cmp -s a.html before
 check "JSON beside a page" grep -q '"verdict": "clean"' "$dir/out"
 rm before
 
+# What is too short to be judged has no score, whoever asks.
+{ head -c 44 a.wav && tail -c +42285 a.wav | head -c 11520; } >cut.wav
+"$moshi" codec roundtrip cut.wav -o short.wav --quiet 2>/dev/null
+run 0 "$moshi" analyze short.wav --report short.html --json
+has "$dir/out" '"verdict": "too short to judge"' '"score": null'
+lacks short.html "score 9"
+run 1 "$moshi" compare short.wav short.wav
+lacks "$dir/out" "score"
+rm cut.wav short.wav short.html
+
 # Several, one of them damaged.
 cp a.wav '<b>&"'\''.wav'
 { head -c 44 a.wav && tail -c +45 a.wav | dd conv=swab 2>/dev/null; } >swapped.wav
@@ -156,6 +166,20 @@ for file in model/config.json model/mimi_config.json; do
     check "$file was changed" cmp -s $file before
 done
 run 0 "$moshi" codec encode a.wav -o codes.safetensors
+# Other codes: no guess is better than the nearest of strangers. A file of codes is named.
+run 0 "$moshi" codec encode "$top/samples/barge_user.wav" -o other.safetensors
+run 1 "$moshi" analyze a.wav --codes other.safetensors
+has "$dir/out" "[unlike-codes]" "nothing that is known to happen to codes gives this sound"
+lacks "$dir/out" "delays"
+run 0 "$moshi" reply a.wav -o b.wav --tokens said.safetensors --quiet
+run 0 "$moshi" trace --in said.safetensors -o trace.safetensors --quiet
+run 0 "$moshi" analyze b.wav --codes trace.safetensors
+has "$dir/out" "as they are"
+tr '\000\001' '\377\377' <other.safetensors | tail -c 256 >tail
+{ head -c -256 other.safetensors && cat tail; } >bad.safetensors
+run 2 "$moshi" analyze a.wav --codes bad.safetensors
+says "bad.safetensors: codes: frame"
+rm b.wav said.safetensors trace.safetensors other.safetensors bad.safetensors tail
 run 2 "$moshi" analyze a.wav --codes codes.safetensors --report codes.safetensors
 says "is the input file codes.safetensors"
 run 0 "$moshi" analyze a.wav -m model --report a.html
