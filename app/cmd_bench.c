@@ -215,14 +215,14 @@ static int read_settings(run_state *r, app_error *err) {
 
 static void add_facts(run_state *r) {
     moshi_device_info d;
+    app_error why;
     json_t *system = system_facts();
     const char *cpu = json_string_value(json_object_get(json_object_get(system, "cpu"), "model"));
     json_object_set_new(r->root, "build", json_text(build_id()));
     json_object_set_new(r->root, "cpu", json_text(cpu ? cpu : "unknown processor"));
     json_decref(system);
-    for (int i = 0; moshi_device_get(i, &d) == 1; i++)
-        if (!strcmp(d.name, r->device.name))
-            json_object_set_new(r->root, "driver", json_text(d.driver));
+    if (device_find(&d, r->device.name, &why) == EXIT_OK)
+        json_object_set_new(r->root, "driver", json_text(d.driver));
     json_object_set_new(r->root, "device", json_text(r->device.name));
     json_object_set_new(r->root, "kernels", json_text(r->b.info.kernels));
     json_object_set_new(r->root, "threads", json_integer(r->b.info.threads));
@@ -293,7 +293,6 @@ static int run(const arguments *args, app_error *err) {
             app_fail(err, EXIT_SIGNAL + app_interrupted(), "interrupted: fewer frames than wanted");
     json_decref(r.root);
     json_decref(r.earlier);
-    device_choice_free(&r.device);
     model_choice_free(&r.choice);
     return rc;
 }

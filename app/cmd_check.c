@@ -66,9 +66,9 @@ static const char *text_or(const arguments *args, const char *option, const char
 }
 
 static int find_device(moshi_device_info *out, const char *name, app_error *err) {
-    moshi_error why;
-    if (moshi_device_find(name, out, &why) == 0) return EXIT_OK;
-    return app_fail(err, EXIT_DEVICE, "%s, or all", why.text);
+    app_error why;
+    int rc = device_find(out, name, &why);
+    return rc == EXIT_OK ? EXIT_OK : app_fail(err, rc, "%s, or all", why.text);
 }
 
 /* MOSHI_USE_CPU is stronger than everything; what contradicts it on the command line is refused,
@@ -84,11 +84,9 @@ static int choose_devices(check *c, const arguments *args, app_error *err) {
     if (!given) given = app_env("MOSHI_DEVICE");
     if (!given || !strcmp(given, "auto")) return EXIT_OK; /* best_device() */
     if (!strcmp(given, "all")) {
-        while (c->n_devices < LIST_MAX &&
-               moshi_device_get(c->n_devices, &c->devices[c->n_devices]) > 0 &&
-               !c->devices[c->n_devices].on_request)
-            c->n_devices++;
-        return EXIT_OK;
+        c->n_devices = device_list(c->devices, LIST_MAX);
+        while (c->n_devices > 0 && c->devices[c->n_devices - 1].on_request) c->n_devices--;
+        return app_check_interrupted(err);
     }
     int rc = split(&c->device_words, "device", given, err);
     for (int i = 0; rc == EXIT_OK && i < c->device_words.n; i++)
@@ -102,7 +100,6 @@ static int best_device(check *c, const arguments *args, app_error *err) {
     trial what = {.model = &c->setup.model, .threads = (int)option_of(args, "threads")->integer};
     int rc = device_choose(&choice, args, &what, err);
     if (rc == EXIT_OK) rc = find_device(&c->devices[c->n_devices++], choice.name, err);
-    device_choice_free(&choice);
     return rc;
 }
 

@@ -114,7 +114,7 @@ static int add_devices(doctor *d, app_error *err) {
     size_t i;
     char ending[64];
     json_object_set_new(d->root, "devices", devices);
-    int rc = probe_run(&r, trial_list, only, d->deadline_s, err);
+    int rc = probe_run(&r, "devices", only ? json_text(only) : NULL, d->deadline_s, err);
     if (rc == EXIT_OK && probe_ending(&r, ending, sizeof ending)) {
         char text[700];
         snprintf(text, sizeof text, "looking for devices: %s%s%s", ending,

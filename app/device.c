@@ -1,5 +1,5 @@
 /* device.c - choosing a device. What worked before is remembered in a file of lines
- * "build|device|driver|model", what crashed in the reports of crash.h. */
+ * "build|device|description|driver|model", what crashed in the reports of crash.h. */
 #include "device.h"
 
 #include "build.h"
@@ -25,8 +25,8 @@ static bool memory_path(char *out, size_t cap) {
 }
 
 static bool memory_line(char *out, size_t cap, const device_choice *c, const trial *what) {
-    int n = snprintf(out, cap, "%s|%s|%s|%s%s", build_id(), c->name, c->driver, what->model->name,
-                     what->codec ? "|codec" : "");
+    int n = snprintf(out, cap, "%s|%s|%s|%s|%s%s", build_id(), c->name, c->description, c->driver,
+                     what->model->name, what->codec ? "|codec" : "");
     return n > 0 && (size_t)n < cap && !strpbrk(out, "\n\r");
 }
 
@@ -115,6 +115,113 @@ void device_tell_crashes(void) {
     free(h.reports);
 }
 
+/* ---- what devices there are ----------------------------------------------------------------- */
+
+/* What was told last, kept for the texts in it. */
+static json_t *told;
+
+static const char *text_in(const json_t *device, const char *key) {
+    const char *text = json_string_value(json_object_get(device, key));
+    return text ? text : "";
+}
+
+static moshi_device_info info_of(const json_t *device) {
+    moshi_device_info info = {
+        .kind = text_in(device, "kind"),
+        .memory_bytes = (uint64_t)json_integer_value(json_object_get(device, "memory_bytes")),
+        .on_request = json_is_true(json_object_get(device, "on_request"))};
+    snprintf(info.name, sizeof info.name, "%s", text_in(device, "name"));
+    snprintf(info.description, sizeof info.description, "%s", text_in(device, "description"));
+    snprintf(info.driver, sizeof info.driver, "%s", text_in(device, "driver"));
+    return info;
+}
+
+/* Facts of the devices into `told`; with a name, which of them it means: "" none, and why. */
+static int ask(const char *name, char asked[MOSHI_DEVICE_NAME], app_error *why, app_error *err) {
+    char ending[64];
+    probe_result r;
+    size_t i;
+    json_t *fact;
+    asked[0] = 0;
+    int rc = probe_run(&r, "devices", name ? json_text(name) : NULL, DEADLINE_S, err);
+    app_fail(why, EXIT_DEVICE, "no device answered");
+    if (rc == EXIT_OK && probe_ending(&r, ending, sizeof ending))
+        app_fail(why, EXIT_DEVICE, "looking for devices: %s%s%s", ending,
+                 r.said[0] ? "; it said: " : "", r.said);
+    json_array_foreach(r.facts, i, fact) {
+        const char *refused = json_string_value(json_object_get(fact, "refused"));
+        if (json_object_get(fact, "asked"))
+            snprintf(asked, MOSHI_DEVICE_NAME, "%s", text_in(fact, "asked"));
+        if (refused) app_fail(why, EXIT_DEVICE, "%s", refused);
+    }
+    /* Texts of the list before may be in use: lists are few, and live as long as the program. */
+    if (!told) told = json_array();
+    json_array_insert_new(told, 0, r.facts);
+    return rc;
+}
+
+/* The newest list there is. */
+static const json_t *newest(void) {
+    return json_array_get(told, 0);
+}
+
+int device_find(moshi_device_info *out, const char *name, app_error *err) {
+    char asked[MOSHI_DEVICE_NAME];
+    app_error why;
+    size_t i;
+    json_t *fact;
+    if (!strcmp(name, "cpu"))
+        return moshi_device_find(name, out, NULL) == 0 ? EXIT_OK : EXIT_INTERNAL;
+    int rc = ask(name, asked, &why, err);
+    if (rc != EXIT_OK) return rc;
+    json_array_foreach(newest(), i, fact) {
+        const json_t *device = json_object_get(fact, "device");
+        if (!asked[0] || strcmp(asked, text_in(device, "name")) != 0) continue;
+        *out = info_of(device);
+        return EXIT_OK;
+    }
+    *err = why;
+    return EXIT_DEVICE;
+}
+
+int device_list(moshi_device_info *out, int most) {
+    char asked[MOSHI_DEVICE_NAME];
+    app_error why, err;
+    size_t i;
+    json_t *fact;
+    int n = 0;
+    ask(NULL, asked, &why, &err);
+    json_array_foreach(newest(), i, fact) {
+        const json_t *device = json_object_get(fact, "device");
+        if (device && n < most) out[n++] = info_of(device);
+    }
+    /* A driver ended the child before the CPU's turn came. */
+    if (n == 0 && most > 0 && moshi_device_find("cpu", &out[0], NULL) == 0) {
+        fprintf(stderr, "moshi: %s\n", why.text);
+        n = 1;
+    }
+    return n;
+}
+
+const char *device_driver(const char *name) {
+    size_t i, k;
+    json_t *list, *fact;
+    json_array_foreach(told, i, list) {
+        json_array_foreach(list, k, fact) {
+            const json_t *device = json_object_get(fact, "device");
+            if (device && !strcmp(text_in(device, "name"), name)) return text_in(device, "driver");
+        }
+    }
+    return "";
+}
+
+int device_count(void) {
+    moshi_device_info all[MOST_DEVICES];
+    int n = 0, listed = device_list(all, MOST_DEVICES);
+    for (int i = 0; i < listed; i++) n += !all[i].on_request;
+    return n;
+}
+
 /* ---- one device ----------------------------------------------------------------------------- */
 
 /* EXIT_OK and *works; `reason` says why not. */
@@ -137,14 +244,22 @@ static int prove(const device_choice *c, const trial *what, bool crashed, bool *
     return rc;
 }
 
+static void choose_this(device_choice *c, const moshi_device_info *info) {
+    memcpy(c->name, info->name, sizeof c->name);
+    memcpy(c->description, info->description, sizeof c->description);
+    memcpy(c->driver, info->driver, sizeof c->driver);
+}
+
 static int choose_named(device_choice *c, const char *name, const trial *what, app_error *err) {
     char reason[1024];
+    moshi_device_info info;
     bool works;
     c->insisted = true;
-    snprintf(c->name, sizeof c->name, "%s", name);
-    c->driver[0] = 0;
-    bool crashed = device_tell_crashes_of(name);
-    int rc = prove(c, what, crashed, &works, reason, sizeof reason, err);
+    int rc = device_find(&info, name, err);
+    if (rc != EXIT_OK) return rc;
+    choose_this(c, &info);
+    bool crashed = device_tell_crashes_of(c->name);
+    rc = prove(c, what, crashed, &works, reason, sizeof reason, err);
     if (rc == EXIT_OK && !works)
         rc = app_fail(err, EXIT_DEVICE, "device '%s' does not work: %s", name, reason);
     return rc;
@@ -185,45 +300,18 @@ static int wanted(const arguments *args, const char **name, app_error *err) {
     return EXIT_OK;
 }
 
-static int find_devices(device_choice *c, app_error *err) {
-    char ending[64];
-    probe_result r;
-    int rc = probe_run(&r, trial_list, NULL, DEADLINE_S, err);
-    if (rc == EXIT_OK && probe_ending(&r, ending, sizeof ending))
-        fprintf(stderr, "moshi: looking for devices: %s\n", ending);
-    c->list = r.facts;
-    return rc;
-}
-
-int device_count(void) {
-    device_choice c = {0};
-    app_error err;
-    size_t i;
-    json_t *fact;
-    int n = 0;
-    find_devices(&c, &err);
-    json_array_foreach(c.list, i, fact) {
-        const json_t *device = json_object_get(fact, "device");
-        n += device && !json_is_true(json_object_get(device, "on_request"));
-    }
-    device_choice_free(&c);
-    return n > 1 ? n : 1;
-}
-
 int device_choose(device_choice *c, const arguments *args, const trial *what, app_error *err) {
-    const char *name, *text;
+    const char *name;
     bool take = false;
     int rc = wanted(args, &name, err);
     if (rc != EXIT_OK) return rc;
     if (name && strcmp(name, "auto") != 0) return choose_named(c, name, what, err);
-    if (!c->list) rc = find_devices(c, err);
-    while (rc == EXIT_OK && !take && c->next < json_array_size(c->list)) {
-        const json_t *d = json_object_get(json_array_get(c->list, c->next++), "device");
-        if (json_is_true(json_object_get(d, "on_request"))) continue;
-        text = json_string_value(json_object_get(d, "name"));
-        snprintf(c->name, sizeof c->name, "%s", text ? text : "");
-        text = json_string_value(json_object_get(d, "driver"));
-        snprintf(c->driver, sizeof c->driver, "%s", text ? text : "");
+    if (c->n == 0) c->n = device_list(c->list, MOST_DEVICES);
+    rc = app_check_interrupted(err);
+    while (rc == EXIT_OK && !take && c->next < c->n) {
+        const moshi_device_info *info = &c->list[c->next++];
+        if (info->on_request) continue;
+        choose_this(c, info);
         rc = consider(c, what, &take, err);
     }
     if (rc == EXIT_OK && !take) snprintf(c->name, sizeof c->name, "cpu");
@@ -254,9 +342,4 @@ bool device_give_up(const device_choice *c, int code, const char *why) {
     if (c->insisted || !device || !strcmp(c->name, "cpu")) return false;
     fprintf(stderr, "moshi: device '%s' cannot be used: %s\n", c->name, why);
     return true;
-}
-
-void device_choice_free(device_choice *c) {
-    json_decref(c->list);
-    c->list = NULL;
 }

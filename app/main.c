@@ -2,6 +2,7 @@
 #include "app.h"
 #include "crash.h"
 #include "device.h"
+#include "plan.h"
 #include "verb.h"
 
 #include "moshi.h"
@@ -213,11 +214,15 @@ static int run(int argc, char **argv, app_error *err) {
     return run_verb(argc, argv, err);
 }
 
+static const probe_entry PROBES[] = {
+    {"devices", trial_list}, {"trial", trial_run}, {"plan", plan_run}};
+
 int main(int argc, char **argv) {
     app_error err = {0};
     app_open_standard_files();
     app_catch_signals();
     crash_install();
+    probe_child(argc, argv, PROBES, sizeof PROBES / sizeof *PROBES);
     int rc = run(argc - 1, argv + 1, &err);
     if (rc == EXIT_OK) rc = app_flush_stdout(&err);
     if (rc != EXIT_OK && err.text[0]) {

@@ -46,6 +46,34 @@ model_choice model_choose(const char *path) {
                           .name = "the demo model inside the program"};
 }
 
+/* Paths are bytes and JSON is Unicode: every byte becomes the character of its number. */
+json_t *model_choice_json(const model_choice *choice) {
+    if (!choice->path) return json_null();
+    char *text = malloc(2 * strlen(choice->path) + 1), *to = text;
+    for (const char *from = choice->path; text && *from; from++) {
+        unsigned char c = (unsigned char)*from;
+        if (c >= 0x80) *to++ = (char)(0xC0 | c >> 6);
+        *to++ = (char)(c >= 0x80 ? 0x80 | (c & 0x3F) : c);
+    }
+    if (text) *to = 0;
+    json_t *told = text ? json_string(text) : NULL;
+    free(text);
+    return told;
+}
+
+model_choice model_choice_of(const json_t *told) {
+    const char *from = json_string_value(told);
+    if (!from) return (model_choice){.blobs = embedded_model(), .n_blobs = EMBEDDED_FILES};
+    char *path = malloc(strlen(from) + 1), *to = path;
+    for (; path && *from; from++) {
+        unsigned char c = (unsigned char)*from;
+        if (c >= 0x80 && from[1]) c = (unsigned char)(c << 6 | (*++from & 0x3F));
+        *to++ = (char)c;
+    }
+    if (path) *to = 0;
+    return (model_choice){.path = path, .name = path, .found = path};
+}
+
 int model_find(model_choice *choice, app_error *err) {
     hub_id id;
     /* What lies there under that name is meant, whatever else the name may be. */
@@ -185,7 +213,6 @@ int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_
         rc = moshi_engine_open(out, &options, &why);
     } while (rc < 0 && device_give_up(&device, rc, why.text));
     progress_clear(&bar);
-    device_choice_free(&device);
     if (rc < 0) rc = model_fail(&choice, err, rc, why.text);
     model_choice_free(&choice);
     free(lora_text);
@@ -216,7 +243,6 @@ int model_open_codec(moshi_codec **out, const arguments *args, moshi_codec_optio
         model_note_for_crashes(&choice, device.name);
         rc = moshi_codec_open(out, &options, &why);
     } while (rc < 0 && device_give_up(&device, rc, why.text));
-    device_choice_free(&device);
     /* The only argument that the parser of options could not judge. */
     if (rc == MOSHI_EINVAL)
         rc = app_fail(err, EXIT_USAGE, "%s: %s", asked, why.text);

@@ -4,6 +4,7 @@
 #define APP_MODEL_H
 
 #include "hub.h"
+#include "json.h"
 #include "moshi.h"
 #include "options.h"
 
@@ -68,6 +69,9 @@ model_choice model_choose(const char *path);
 int model_locate(model_choice *choice, const arguments *args, bool quiet, app_error *err);
 /* The same without a download. */
 int model_find(model_choice *choice, app_error *err);
+/* For another process: what model_choice_of() makes a choice of again. */
+json_t *model_choice_json(const model_choice *choice);
+model_choice model_choice_of(const json_t *told);
 void model_choice_free(model_choice *choice);
 /* app_fail_library() for a failure to open the choice: also says how to get a missing file. */
 int model_fail(const model_choice *choice, app_error *err, int code, const char *text);

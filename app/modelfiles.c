@@ -2,6 +2,7 @@
 #include "modelfiles.h"
 
 #include "crash.h"
+#include "device.h"
 #include "progress.h"
 #include "system.h"
 
@@ -204,15 +205,12 @@ void model_files_fingerprint(char hex[SHA_HEX], const model_choice *choice) {
 
 void model_note_for_crashes(const model_choice *choice, const char *device) {
     char hash[SHA_HEX];
-    moshi_device_info info = {.driver = ""};
     char *name = strdup(choice->name);
     if (!device) device = "cpu";
     if (name) system_hide_home(name);
     model_files_fingerprint(hash, choice);
     crash_note_model(name, hash);
-    /* Of the CPU there is nothing to say. */
-    if (strcmp(device, "cpu") != 0) moshi_device_find(device, &info, NULL);
-    crash_note_device(device, info.driver);
+    crash_note_device(device, device_driver(device));
     free(name);
 }
 

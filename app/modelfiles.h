@@ -31,7 +31,7 @@ void model_files_fingerprint(char hex[SHA_HEX], const model_choice *choice);
 const char *model_files_config(const model_files *files);
 /* [{name, bytes, sha256}]; NULL when out of memory. */
 json_t *model_files_json(const model_files *files);
-/* What crash reports are to say of a model, and of a device (its driver is looked up; NULL: cpu).
+/* What crash reports are to say of a model, and of a device that device.h has seen (NULL: cpu).
  */
 void model_note_for_crashes(const model_choice *choice, const char *device);
 void model_files_free(model_files *files);

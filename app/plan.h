@@ -4,6 +4,7 @@
 
 #include "json.h"
 #include "model.h"
+#include "probe.h"
 
 enum { PLAN_ROWS = 3, PLAN_DEVICES = 8 };
 
@@ -28,6 +29,8 @@ typedef struct memory_plan {
  * as `kv`; a codec alone is always one stream. `info` tells which parts there are. */
 void plan_make(memory_plan *plan, model_choice *choice, const moshi_model_info *info, int sessions,
                moshi_kv kv);
+/* A probe_fn, "plan": each device as plan_json() has it, one fact after the other. */
+int plan_run(probe *p, const json_t *ctx);
 void plan_print(const memory_plan *plan);
 json_t *plan_json(const memory_plan *plan);
 

@@ -5,17 +5,25 @@
 #include "crash.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#ifdef __APPLE__
+#include <mach-o/dyld.h>
+#endif
 
-enum { CODE_HUNG = 64, GRACE_S = 3, SAID_KEPT = 4096 };
+extern char **environ;
+
+enum { CODE_HUNG = 64, GRACE_S = 3, SAID_KEPT = 4096, MOST_CONTEXT = 12000 };
 
 struct probe {
     int fd;
@@ -90,19 +98,26 @@ moshi_breadcrumb *probe_breadcrumb(probe *p) {
     return &p->crumb;
 }
 
-static void run_child(int fd, int error_fd, double deadline_s, probe_fn fn, const void *ctx) {
+static const char WORD[] = "--probe";
+enum { LINES_FD = 3 };
+
+void probe_child(int argc, char **argv, const probe_entry *entries, size_t n) {
     static const int deadly[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGALRM};
+    if (argc != 3 || strcmp(argv[1], WORD) != 0 || fcntl(LINES_FD, F_GETFD) < 0) return;
+    json_t *told = json_loadf(stdin, 0, NULL);
+    size_t i = 0;
+    while (i < n && strcmp(entries[i].name, argv[2]) != 0) i++;
+    if (!told || i == n) return;
+    fcntl(LINES_FD, F_SETFD, FD_CLOEXEC);
     crash_forget();
-    dup2(error_fd, STDERR_FILENO);
-    dup2(error_fd, STDOUT_FILENO);
-    memset(&self, 0, sizeof self);
-    self.fd = fd;
-    self.deadline_s = (unsigned)ceil(deadline_s);
-    for (size_t i = 0; i < sizeof deadly / sizeof deadly[0]; i++) signal(deadly[i], on_end);
+    self.fd = LINES_FD;
+    self.deadline_s = (unsigned)ceil(json_number_value(json_object_get(told, "deadline")));
+    for (size_t k = 0; k < sizeof deadly / sizeof deadly[0]; k++) signal(deadly[k], on_end);
     alarm(self.deadline_s);
-    int code = fn(&self, ctx);
+    int code = entries[i].fn(&self, json_object_get(told, "context"));
     alarm(0);
-    _exit(code); /* nothing of the parent's is flushed twice */
+    fflush(NULL);
+    _exit(code); /* what drivers do at the end of a process is nobody's concern */
 }
 
 /* ---- parent --------------------------------------------------------------------------------- */
@@ -175,37 +190,110 @@ static void listen_to(probe_result *out, int fd, int error_fd, double deadline_s
     app_buffer_free(&said);
 }
 
-int probe_run(probe_result *out, probe_fn fn, const void *ctx, double deadline_s, app_error *err) {
-    int lines[2], errors[2], status = 0;
+/* A way to start this program again, also when another lies at its place by now. */
+static const char *own_program(void) {
+#ifdef __APPLE__
+    static char path[PATH_MAX];
+    uint32_t cap = sizeof path;
+    if (_NSGetExecutablePath(path, &cap) == 0) return path;
+#endif
+    return "/proc/self/exe";
+}
+
+/* Pipes: what the child is to do, what it tells, what it says. */
+typedef struct pipes {
+    int ctx[2], lines[2], errors[2];
+} pipes;
+
+static void close_end(int *fd) {
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+}
+
+static void pipes_close(pipes *p) {
+    for (int i = 0; i < 2; i++) {
+        close_end(&p->ctx[i]);
+        close_end(&p->lines[i]);
+        close_end(&p->errors[i]);
+    }
+}
+
+static bool pipes_open(pipes *p) {
+    *p = (pipes){{-1, -1}, {-1, -1}, {-1, -1}};
+    int *all[] = {p->ctx, p->lines, p->errors};
+    for (int i = 0; i < 3; i++) {
+        if (pipe(all[i]) < 0) {
+            int saved = errno;
+            pipes_close(p);
+            errno = saved;
+            return false;
+        }
+        fcntl(all[i][0], F_SETFD, FD_CLOEXEC);
+        fcntl(all[i][1], F_SETFD, FD_CLOEXEC);
+    }
+    return true;
+}
+
+/* Pipes are closed on exec(), the copies made here are not. An end may have the number LINES_FD
+ * itself: all others are copied before, and it goes by way of another number, since a copy onto
+ * itself would still be closed. */
+static int spawn(pid_t *child, const pipes *p, const char *what) {
+    static char name[] = "moshi", word[sizeof WORD];
+    char function[32];
+    char *argv[] = {name, word, function, NULL};
+    posix_spawn_file_actions_t actions;
+    memcpy(word, WORD, sizeof word);
+    snprintf(function, sizeof function, "%s", what);
+    int rc = posix_spawn_file_actions_init(&actions);
+    if (rc) return rc;
+    rc = posix_spawn_file_actions_adddup2(&actions, p->ctx[0], STDIN_FILENO);
+    if (!rc) rc = posix_spawn_file_actions_adddup2(&actions, p->errors[1], STDOUT_FILENO);
+    if (!rc) rc = posix_spawn_file_actions_adddup2(&actions, p->lines[1], STDERR_FILENO);
+    if (!rc) rc = posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, LINES_FD);
+    if (!rc) rc = posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
+    if (!rc) rc = posix_spawn(child, own_program(), &actions, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    return rc;
+}
+
+/* Written before there is a reader, which no pipe is too small for. */
+static bool send_context(const pipes *p, json_t *ctx, double deadline_s) {
+    json_t *all =
+        json_pack("{s:f, s:o}", "deadline", deadline_s, "context", ctx ? ctx : json_null());
+    char *text = all ? json_dumps(all, JSON_COMPACT) : NULL;
+    size_t n = text ? strlen(text) : 0;
+    bool ok = n > 0 && n <= MOST_CONTEXT;
+    if (ok) write_line(p->ctx[1], text, n);
+    free(text);
+    json_decref(all);
+    return ok;
+}
+
+int probe_run(probe_result *out, const char *what, json_t *ctx, double deadline_s, app_error *err) {
+    pipes p;
+    pid_t child;
+    int status = 0;
     memset(out, 0, sizeof *out);
-    if (pipe(lines) < 0)
-        return app_fail(err, EXIT_INTERNAL, "cannot make a pipe: %s", strerror(errno));
-    if (pipe(errors) < 0) {
-        close(lines[0]);
-        close(lines[1]);
+    if (!pipes_open(&p)) {
+        json_decref(ctx);
         return app_fail(err, EXIT_INTERNAL, "cannot make a pipe: %s", strerror(errno));
     }
     out->facts = json_array();
     double started = app_now_s();
     fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        close(lines[0]);
-        close(errors[0]);
-        run_child(lines[1], errors[1], deadline_s, fn, ctx);
-    }
-    close(lines[1]);
-    close(errors[1]);
-    if (child > 0) {
-        listen_to(out, lines[0], errors[0], deadline_s, err);
+    int failed = send_context(&p, ctx, deadline_s) ? spawn(&child, &p, what) : E2BIG;
+    close_end(&p.ctx[0]);
+    close_end(&p.ctx[1]);
+    close_end(&p.lines[1]);
+    close_end(&p.errors[1]);
+    if (!failed) {
+        listen_to(out, p.lines[0], p.errors[0], deadline_s, err);
         if (out->hung || app_interrupted()) kill(child, SIGKILL);
         while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
         }
     }
-    close(lines[0]);
-    close(errors[0]);
-    if (child < 0)
-        return app_fail(err, EXIT_INTERNAL, "cannot start a process: %s", strerror(errno));
+    pipes_close(&p);
+    if (failed) return app_fail(err, EXIT_INTERNAL, "cannot start a process: %s", strerror(failed));
     out->seconds = app_now_s() - started;
     out->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     out->code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;

@@ -27,11 +27,11 @@ static int tell_error(probe *p, const moshi_error *err) {
     return err->code == MOSHI_EMODEL || err->code == MOSHI_EINVAL ? TRIAL_MODEL : TRIAL_FAILED;
 }
 
-int trial_list(probe *p, const void *ctx) {
+int trial_list(probe *p, const json_t *ctx) {
     enum { MOST = 32 };
     moshi_device_info all[MOST], d;
     moshi_error err;
-    const char *asked = ctx;
+    const char *asked = json_string_value(ctx);
     probe_stage(p, "looking for devices");
     int n = moshi_device_list(all, MOST);
     for (int i = 0; i < n; i++)
@@ -213,8 +213,7 @@ static void tell_limits(probe *p, const trial *t) {
                             "flops", s.flops, "int8_ops", s.int8_ops));
 }
 
-int trial_run(probe *p, const void *ctx) {
-    const trial *t = ctx;
+static int run(probe *p, const trial *t) {
     moshi_error err;
     probe_stage(p, "open");
     int wrong = moshi_device_check(t->device, t->threads, on_op, p, &err);
@@ -223,6 +222,32 @@ int trial_run(probe *p, const void *ctx) {
     if (t->measure) tell_limits(p, t);
     if (!t->model) return TRIAL_WORKS;
     return t->codec ? try_codec(p, t) : try_engine(p, t);
+}
+
+static json_t *trial_json(const trial *t) {
+    json_t *told =
+        json_pack("{s:o, s:b, s:b, s:i, s:i, s:i}", "device",
+                  json_text(t->device ? t->device : "cpu"), "codec", t->codec, "measure",
+                  t->measure, "threads", t->threads, "flags", t->flags, "kv", (int)t->kv);
+    if (t->model) json_object_set_new(told, "model", model_choice_json(t->model));
+    return told;
+}
+
+static int integer(const json_t *told, const char *key) {
+    return (int)json_integer_value(json_object_get(told, key));
+}
+
+int trial_run(probe *p, const json_t *ctx) {
+    const json_t *model = json_object_get(ctx, "model");
+    model_choice choice = model_choice_of(model);
+    const trial t = {.device = json_string_value(json_object_get(ctx, "device")),
+                     .model = model ? &choice : NULL,
+                     .codec = json_is_true(json_object_get(ctx, "codec")),
+                     .measure = json_is_true(json_object_get(ctx, "measure")),
+                     .threads = integer(ctx, "threads"),
+                     .flags = integer(ctx, "flags"),
+                     .kv = (moshi_kv)integer(ctx, "kv")};
+    return run(p, &t);
 }
 
 /* ---- in the parent -------------------------------------------------------------------------- */
@@ -254,7 +279,7 @@ int trial_do(const trial *t, double deadline_s, probe_result *r, const char **ve
              size_t cap, app_error *err) {
     char ending[64], ops[200];
     const char *problem;
-    int rc = probe_run(r, trial_run, t, deadline_s, err);
+    int rc = probe_run(r, "trial", trial_json(t), deadline_s, err);
     if (rc != EXIT_OK) return rc;
     reason[0] = 0;
     if (probe_ending(r, ending, sizeof ending)) {

@@ -18,13 +18,14 @@ typedef struct trial {
 /* What the facts of one trial say. */
 enum { TRIAL_WORKS, TRIAL_WRONG, TRIAL_FAILED, TRIAL_MODEL /* the model cannot be read */ };
 
-/* A probe_fn; ctx is a trial. Tells {"op": {...}} for each op with known answers, {"problem": text}
- * when something fails, and {"kernels"}, {"threads"}, {"memory"}, {"speed"}, {"limits"}. */
-int trial_run(probe *p, const void *ctx);
+/* A probe_fn, "trial"; ctx is what trial_do() packs. Tells {"op": {...}} for each op with known
+ * answers, {"problem": text} when something fails, and {"kernels"}, {"threads"}, {"memory"},
+ * {"speed"}, {"limits"}. */
+int trial_run(probe *p, const json_t *ctx);
 
-/* A probe_fn: tells {"device": {...}} for each device there is. ctx: NULL, or a name to find: tells
- * {"asked": NAME} of the device it means, or {"refused": text}. */
-int trial_list(probe *p, const void *ctx);
+/* A probe_fn, "devices": tells {"device": {...}} for each device there is. ctx: null, or a name to
+ * find: tells {"asked": NAME} of the device it means, or {"refused": text}. */
+int trial_list(probe *p, const json_t *ctx);
 
 /* Do the trial and judge it: *verdict is "works", "wrong answers", "failed", "hung", "crashed", and
  * *reason (a buffer) what happened and where, "" when it works. */

@@ -81,6 +81,14 @@ run 1 "$moshi" doctor -m "$HOME/model"
 prints "device cpu: works" "model ~/model: does not run" "config.json"
 prints_not "erika"
 
+# A child finds a model under any name that a directory can have.
+odd=$HOME/$(printf 'm\344\303\244 "x"')
+mkdir "$odd" && cp "${sample%/samples/*}"/models/demo/* "$odd"
+run 0 "$moshi" doctor --device cpu -m "$odd"
+prints "device cpu: works" "x real time"
+check "a hand does not start what children do" test "$("$moshi" --probe devices 2>&1 </dev/null)" = \
+    "moshi: unknown option '--probe'; the verb comes first: see moshi --help"
+
 # One that runs and has something wrong with it: its numbers.
 damaged=$HOME/damaged
 mkdir "$damaged" && cp "${sample%/samples/*}"/models/demo/* "$damaged"
@@ -171,6 +179,9 @@ done
 check "the report holds a hash of the model" grep -Eq '^model hash: [0-9a-f]{64}$' "$report"
 check "the report holds a backtrace" grep -q 'moshi-faulty(' "$report"
 check "nobody else may read it" test -n "$(find "$report" -perm 600)"
+proven="|faulty:late|the CPU with one thing wrong|faulty 1.0|"
+check "what worked is remembered with its driver" grep -qF "$proven" "$reports/devices.txt"
+sed 's/faulty 1\.0/faulty 0.9/' "$reports/devices.txt" >other && cp other "$reports/devices.txt"
 run 0 "$faulty" codec encode "$sample" -o c.st --quiet
 says "a run of 'codec encode' was ended by SIGSEGV at: encode, frame 40 on faulty:late (~/state" \
     "not using that device this time" "computing on 'cpu'"
@@ -179,6 +190,7 @@ run 0 "$faulty" codec encode "$sample" -o c.st --quiet
 run 0 "$faulty" codec encode "$sample" -o c.st --quiet
 says "faulty:late crashed 2 times; not using it"
 crash "$faulty" codec encode "$sample" -o c.st --device faulty:late --quiet
+check "also where it was named; another driver counts for nothing" grep -qF "$proven" "$reports/devices.txt"
 run 0 "$faulty" doctor --device cpu
 prints "SIGSEGV of codec encode at: encode, frame 40 on faulty:late; ~/state"
 prints_not erika
