@@ -249,13 +249,13 @@ static void phase_chunk(void *ctx, int chunk, int thread) {
     mo_plan_run(ph->plan, ph->ex, (int)u0, (int)u1, thread);
 }
 
-/* Sharing costs a microsecond or so: not below 4 us of work, and no chunk under 2. Many chunks let
+/* Sharing costs a microsecond or so: not below 4 us of work, and no chunk under 1. Many chunks let
  * all threads finish at the same time, whatever else their cores do. */
 static int chunk_count(double cost_ns, int units, int threads) {
     if (threads == 1 || cost_ns < 4000.0) return 1;
     int most = threads * CHUNKS_PER_THREAD;
     if (most > units) most = units;
-    double chunks = cost_ns / 2000.0;
+    double chunks = cost_ns / 1000.0;
     return chunks < most ? (int)chunks : most;
 }
 

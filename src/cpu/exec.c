@@ -133,13 +133,15 @@ static void act_mul_run(const mo_plan *plan, const mo_exec *ex, int unit0, int u
 
 /* ---- linear --------------------------------------------------------------------------------- */
 
-enum { STRIP_BLOCK = 8, ROW_BLOCK = 48 };
+/* Strips of a unit: of floats, and of quantised numbers, which kernels take four at a time. The
+ * smaller, the less threads wait for the last unit. */
+enum { STRIP_BLOCK = 8, QSTRIP_BLOCK = 4, ROW_BLOCK = 48 };
 
 /* Units are blocks of rows by blocks of strips. Few rows: one block, the weights pass once. Many
  * rows: neighbours share a block of strips if the weights are large, else a block of rows, so that
  * whichever is dear to read again stays in the core's cache. */
 typedef struct linear_grid {
-    int rows, strips, row_blocks, strip_blocks;
+    int rows, strips, row_blocks, strip_blocks, block;
     bool strips_first; /* unit = strip block * row_blocks + row block */
 } linear_grid;
 
@@ -157,7 +159,8 @@ static linear_grid linear_grid_of(const mo_plan *plan, const mo_exec *ex) {
                      .strips = (job->n + MO_STRIP - 1) / MO_STRIP};
     const double cache_bytes = 512e3;
     g.row_blocks = (g.rows + ROW_BLOCK - 1) / ROW_BLOCK;
-    g.strip_blocks = (g.strips + STRIP_BLOCK - 1) / STRIP_BLOCK;
+    g.block = plan->shape.form == MO_QFORM_NONE ? STRIP_BLOCK : QSTRIP_BLOCK;
+    g.strip_blocks = (g.strips + g.block - 1) / g.block;
     g.strips_first = linear_weight_bytes(plan) > cache_bytes;
     return g;
 }
@@ -257,7 +260,7 @@ static void linear_run(const mo_plan *plan, const mo_exec *ex, int unit0, int un
         int rb = g.strips_first ? unit % g.row_blocks : unit / g.strip_blocks;
         int sb = g.strips_first ? unit / g.row_blocks : unit % g.strip_blocks;
         int row0 = rb * ROW_BLOCK, row1 = row0 + ROW_BLOCK < g.rows ? row0 + ROW_BLOCK : g.rows;
-        int strip0 = sb * STRIP_BLOCK, strip1 = strip0 + STRIP_BLOCK;
+        int strip0 = sb * g.block, strip1 = strip0 + g.block;
         if (strip1 > g.strips) strip1 = g.strips;
         if (q.shape.form == MO_QFORM_NONE)
             ex->kernels->linear(&q.job, row0, row1, strip0, strip1);
@@ -272,7 +275,7 @@ static double linear_cost(const mo_plan *plan, const mo_exec *ex) {
     double per_ns = plan->shape.form == MO_QFORM_NONE ? 60.0 : 240.0;
     if (plan->split.pieces) per_ns = plan->split.pieces == 2 ? 300.0 : 150.0;
     double compute = (double)g.strips * MO_STRIP * (double)plan->linear.k * g.rows / per_ns;
-    double memory = linear_weight_bytes(plan) / 40.0;
+    double memory = linear_weight_bytes(plan) / 20.0;
     return compute > memory ? compute : memory;
 }
 

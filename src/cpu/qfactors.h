@@ -3,7 +3,8 @@
 #ifndef MO_CPU_QFACTORS_H
 #define MO_CPU_QFACTORS_H
 
-/* What the sums of one strip's block are multiplied with, and what is added per sum(q). */
+/* What the sums of one strip's block are multiplied with, and what is added per d * sum(q): the
+ * minus of Q4_K's minimum belongs to it, so that rows need no sign of their own. */
 ALWAYS_INLINE void factors(const uint8_t *group, const uint8_t *block, const mo_qform form,
                            fvec scale[2], fvec *offset) {
     switch (form) {
@@ -13,7 +14,7 @@ ALWAYS_INLINE void factors(const uint8_t *group, const uint8_t *block, const mo_
         break;
     case MO_QFORM_Q4_K:
         scale[0] = f_mul(f_load_f16(group), f_load_u8(block));
-        *offset = f_mul(f_load_f16(group + 32), f_load_u8(block + 16));
+        *offset = f_mul(f_mul(f_load_f16(group + 32), f_set1(-1.0f)), f_load_u8(block + 16));
         break;
     case MO_QFORM_Q6_K:
         scale[0] = f_mul(f_load_f16(group), f_load_i8(block));

@@ -94,8 +94,7 @@ ALWAYS_INLINE void block_add(const amx_rows *t, size_t blocks, size_t b, const u
         ivec x = _mm512_load_si512(sums + MO_STRIP * r);
         if (q_zero_of(form)) x = _mm512_sub_epi32(x, _mm512_set1_epi32(q_zero_of(form) * sum));
         fvec a = f_fma(f_from_i(x), form == MO_QFORM_ROWS8 ? step : f_mul(scale[0], step), acc[r]);
-        if (form == MO_QFORM_Q4_K) a = f_fma(offset, f_set1(-d[blocks]), a);
-        if (mo_q_has_bias(form)) a = f_fma(offset, f_set1(d[blocks]), a);
+        if (form == MO_QFORM_Q4_K || mo_q_has_bias(form)) a = f_fma(offset, f_set1(d[blocks]), a);
         acc[r] = a;
     }
 }
@@ -110,12 +109,18 @@ ALWAYS_INLINE void strip_run(const mo_qlinear_job *q, const amx_rows *t, int str
     fvec acc[AMX_ROWS];
     UNROLL
     for (int r = 0; r < AMX_ROWS; r++) acc[r] = f_zero();
+    /* Sums of the next block are under way while those of this one are read: tiles go through
+     * memory both ways. */
+    const uint8_t *next = first + mo_q_group_head(form);
+    dots(t, 0, next + mo_q_block_head(form), sums[0], form);
     for (size_t b = 0; b < blocks;) {
         group = w;
         w += mo_q_group_head(form);
         for (size_t end = b + group_blocks; b < end; b++, w += block_bytes) {
             fetch_ahead(w, false, 0, block_bytes);
-            dots(t, b, w + mo_q_block_head(form), sums[b % 2], form);
+            next = w + block_bytes + (b + 1 == end ? mo_q_group_head(form) : 0);
+            if (b + 1 < blocks)
+                dots(t, b + 1, next + mo_q_block_head(form), sums[(b + 1) % 2], form);
             block_add(t, blocks, b, group, w, sums[b % 2], acc, form);
         }
     }

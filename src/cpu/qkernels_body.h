@@ -130,8 +130,8 @@ ALWAYS_INLINE void block_add(const q_rows *t, q_place at, const uint8_t *const *
             fvec a = acc[r][s], f = form == MO_QFORM_ROWS8 ? step : f_mul(scale[0], step);
             a = f_fma(f_from_i(sums[r][s][0]), f, a);
             if (form == MO_QFORM_Q6_K) a = f_fma(f_from_i(sums[r][s][1]), f_mul(scale[1], step), a);
-            if (form == MO_QFORM_Q4_K) a = f_fma(offset, f_set1(-d[at.blocks]), a);
-            if (mo_q_has_bias(form)) a = f_fma(offset, f_set1(d[at.blocks]), a);
+            if (form == MO_QFORM_Q4_K || mo_q_has_bias(form))
+                a = f_fma(offset, f_set1(d[at.blocks]), a);
             acc[r][s] = a;
         }
     }
