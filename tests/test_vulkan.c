@@ -12,6 +12,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifdef MO_HAVE_VULKAN
 #include "vulkan/vk.h"
@@ -702,6 +703,96 @@ static void test_room(void) {
     model_free(&m);
 }
 
+/* ---- a long conversation -------------------------------------------------------------------- */
+
+/* What a frame must not do: take memory, or record commands again. */
+static struct {
+    PFN_vkAllocateMemory allocate;
+    PFN_vkCreateBuffer create;
+    PFN_vkBeginCommandBuffer begin;
+    int allocated, created, begun;
+} calls;
+
+static VKAPI_ATTR VkResult VKAPI_CALL count_allocate(VkDevice device, const VkMemoryAllocateInfo *i,
+                                                     const VkAllocationCallbacks *callbacks,
+                                                     VkDeviceMemory *out) {
+    calls.allocated++;
+    return calls.allocate(device, i, callbacks, out);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL count_create(VkDevice device, const VkBufferCreateInfo *i,
+                                                   const VkAllocationCallbacks *callbacks,
+                                                   VkBuffer *out) {
+    calls.created++;
+    return calls.create(device, i, callbacks, out);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL count_begin(VkCommandBuffer commands,
+                                                  const VkCommandBufferBeginInfo *i) {
+    calls.begun++;
+    return calls.begin(commands, i);
+}
+
+static void count_calls(vk_device_fns *fns) {
+    calls.allocate = fns->AllocateMemory;
+    calls.create = fns->CreateBuffer;
+    calls.begin = fns->BeginCommandBuffer;
+    calls.allocated = calls.created = calls.begun = 0;
+    fns->AllocateMemory = count_allocate;
+    fns->CreateBuffer = count_create;
+    fns->BeginCommandBuffer = count_begin;
+}
+
+/* Of this process, in kilobytes; 0: unknown. */
+static long resident_kb(void) {
+    long pages = 0, all = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f && fscanf(f, "%ld %ld", &all, &pages) != 2) pages = 0;
+    if (f) fclose(f);
+    return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+/* TEST_FRAMES in the environment asks for more of them. */
+static void test_long_run(void) {
+    enum {
+        WARM = 40,
+        GROWTH_KB = 4096 /* two huge pages, which come once: 2 to 3 MB after 100
+                           frames and after 3,000 */
+    };
+    const char *asked = getenv("TEST_FRAMES");
+    long frames = asked ? atol(asked) : 240, before = 0;
+    model_spec spec;
+    made_model m;
+    moshi_event ev;
+    moshi_engine_info info;
+    spec_tiny(&spec);
+    model_make(&m, &spec);
+    narrow.exists = true;
+    moshi_engine *e = open_engine_with(
+        &(moshi_engine_options){.blobs = m.blobs, .n_blobs = MADE_BLOBS, .device = "narrow:0"});
+    moshi_engine_get_info(e, &info);
+    moshi_session *s = open_session(e, NULL);
+    float *pcm = test_alloc((size_t)info.frame_samples, sizeof *pcm);
+    test_signal(pcm, (size_t)info.frame_samples, 3);
+    for (long i = 0; i < frames; i++) {
+        if (i == WARM) before = resident_kb();
+        if (i == WARM) count_calls(&narrow.opened->fns);
+        if (moshi_push_pcm(s, pcm, (size_t)info.frame_samples) <= 0 || moshi_step(e) != 1)
+            test_die("frame %ld", i);
+        while (moshi_pull(s, &ev) > 0) continue;
+    }
+    long growth = resident_kb() - before;
+    CHECK(growth < GROWTH_KB, "%ld frames took %ld KB more", frames - WARM, growth);
+    CHECK(calls.allocated == 0 && calls.created == 0, "%d allocations, %d buffers", calls.allocated,
+          calls.created);
+    CHECK(calls.begun == 0, "commands were recorded %d times again", calls.begun);
+    if (asked) fprintf(stderr, "%ld frames: %ld KB more\n", frames - WARM, growth);
+    moshi_engine_close(e);
+    narrow.exists = false;
+    free(pcm);
+    model_free(&m);
+}
+
 /* ---- failures in the middle of a conversation ----------------------------------------------- */
 
 static VKAPI_ATTR VkResult VKAPI_CALL no_answer(VkDevice device, uint32_t n, const VkFence *fences,
@@ -796,6 +887,7 @@ int main(void) {
         test_placement(all[i].name);
         if (tested > 1) continue;
         test_room();
+        test_long_run();
         test_lost(false);
         test_lost(true);
     }
