@@ -182,7 +182,7 @@ $(B)/src/quant_plain.o: ISA := -O3
 $(B)/src/quant_avx2.o: ISA := -O3 $(ISA_AVX2)
 $(B)/src/quant_avx512.o: ISA := -O3 $(ISA_AVX512)
 
-.PHONY: all lib program tests test bench cost catalogue fuzz fuzzers lint info install install-lib uninstall clean \
+.PHONY: all lib program tests test device bench cost catalogue fuzz fuzzers lint info install install-lib uninstall clean \
         need-compiler need-jansson need-sndfile FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -297,6 +297,12 @@ $(B)/tests/moshi-faulty: $(APP_OBJ) $(FAULTY_OBJ) $(B)/libmoshi.a
 test: lib program tests
 	@MAKE='$(MAKE)' CC='$(CC)' SAN='$(SAN)' B='$(B)' PKG_CONFIG='$(PKG_CONFIG)' \
 	    sh tests/run.sh $(B) $(if $(ONLY),$(ONLY),$(TEST_SRC) $(TEST_SCRIPTS))
+
+# Tests of whole models on another device than the CPU.
+DEVICE ?= vulkan
+device: tests
+	@for test in lm formats mimi; do TEST_DEVICE='$(DEVICE)' $(B)/tests/test_$$test || exit 1; done
+	@TEST_FRAMES=10000 $(B)/tests/test_vulkan
 
 lint: lib
 	@B='$(B)' sh tests/lint.sh

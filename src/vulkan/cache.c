@@ -53,11 +53,13 @@ static void *read_blob(const vk_device *d, size_t *bytes) {
     if (ok) {
         want = head_of(d, blob, (size_t)found.bytes);
         ok = !memcmp(&found, &want, sizeof want);
-        *bytes = (size_t)found.bytes;
     }
-    if (ok) return blob;
-    free(blob);
-    return NULL;
+    if (!ok) {
+        free(blob);
+        return NULL;
+    }
+    *bytes = (size_t)found.bytes;
+    return blob;
 }
 
 bool mo_vk_cache_open(vk_device *d, const char *directory) {
