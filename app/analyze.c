@@ -45,7 +45,9 @@ static void judge_level(analysis *a) {
     /* Cheap sound cards have some: it is a fault when it is most of the signal. */
     f = findings_add(&a->found, FINDING_DC_OFFSET, room * finding_confidence(fabs(l->dc), 1.5, 0.4),
                      "mean relative to the RMS of the rest", fabs(l->dc), 1.5);
-    snprintf(f->evidence, sizeof f->evidence, "the samples' mean is %.2f of their RMS", l->dc);
+    snprintf(f->evidence, sizeof f->evidence,
+             "the samples' mean is %.2f of the RMS of the rest, at least for a quarter of the time",
+             l->dc);
 }
 
 /* Speech rises and falls with its syllables and is voiced about half of the time. */
@@ -438,10 +440,11 @@ int analyze_pcm(analysis *out, const float *pcm, size_t n, int rate_hz, app_erro
     int rc = level_measure(&out->level, x, n, rate_hz, err);
     out->level.not_finite = n ? (double)wild / (double)n : 0;
     out->level.not_numbers = n ? (double)none / (double)n : 0;
-    if (rc == EXIT_OK && (out->level.rms_db < SILENT_DB || n == 0) && wild == 0) {
-        finding *f = findings_add(&out->found, FINDING_SILENT, 0.99, "level, dB", out->level.rms_db,
-                                  SILENT_DB);
-        snprintf(f->evidence, sizeof f->evidence, "the level is %.0f dB", out->level.rms_db);
+    /* Of what sounds, however long the pauses are. */
+    double level = fmax(out->level.rms_db, out->level.active_db);
+    if (rc == EXIT_OK && (level < SILENT_DB || n == 0) && wild == 0) {
+        finding *f = findings_add(&out->found, FINDING_SILENT, 0.99, "level, dB", level, SILENT_DB);
+        snprintf(f->evidence, sizeof f->evidence, "the level is %.0f dB", level);
     } else if (rc == EXIT_OK && out->seconds >= ANALYZE_SHORTEST_S) {
         rc = splice_measure(&out->splice, x, n, rate_hz, err);
         if (rc == EXIT_OK) rc = voice_measure(&out->voice, x, n, rate_hz, err);

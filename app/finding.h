@@ -25,6 +25,8 @@ enum { FINDINGS_MAX = 12 };
     X(ULAW_AS_LINEAR, "ulaw-as-linear", "mu-law read as linear samples")                       \
     X(ALAW_AS_LINEAR, "alaw-as-linear", "A-law read as linear samples")                        \
     X(LINEAR_AS_ULAW, "linear-as-ulaw", "linear samples read as mu-law")                       \
+    X(LAWS_EXCHANGED, "laws-exchanged", "A-law decoded as mu-law, or the other way round")     \
+    X(PAIRS_EXCHANGED, "pairs-exchanged", "every two samples changed places")                  \
     X(INTERLEAVED, "interleaved", "interleaved stereo read as mono")                           \
     X(CHANNELS_CANCEL, "channels-cancel", "channels of opposite polarity cancel each other")   \
     X(REVERSED, "reversed", "the whole sound runs backwards")                                  \

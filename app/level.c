@@ -247,6 +247,35 @@ static int measure_legacy(struct legacy_score *out, const float *pcm, size_t n, 
 
 /* ---- all of it ------------------------------------------------------------------------------ */
 
+static int by_size(const void *a, const void *b) {
+    double x = fabs(*(const double *)a), y = fabs(*(const double *)b);
+    return (x > y) - (x < y);
+}
+
+/* An offset may come and go: of the means of seconds, the one that a quarter of them exceed,
+ * relative to what moves within them. */
+static int measure_offset(level_facts *out, const float *pcm, size_t n, int rate_hz,
+                          app_error *err) {
+    size_t part = (size_t)rate_hz, parts = n / part;
+    double rest = 0, *means = malloc((parts + 1) * sizeof *means);
+    if (!means) return app_no_memory(err);
+    for (size_t p = 0; p < parts; p++) {
+        double sum = 0, square = 0;
+        for (size_t i = p * part; i < (p + 1) * part; i++) {
+            sum += (double)pcm[i];
+            square += (double)pcm[i] * (double)pcm[i];
+        }
+        means[p] = sum / (double)part;
+        rest += square / (double)part - means[p] * means[p];
+    }
+    qsort(means, parts, sizeof *means, by_size);
+    double offset = parts > 1 ? means[(parts - 1) * 3 / 4] : 0;
+    if (rest > 0) offset /= sqrt(rest / (double)parts);
+    if (fabs(offset) > fabs(out->dc)) out->dc = offset;
+    free(means);
+    return EXIT_OK;
+}
+
 int level_measure(level_facts *out, const float *pcm, size_t n, int rate_hz, app_error *err) {
     activity a = {0};
     double sum = 0, square = 0;
@@ -263,7 +292,8 @@ int level_measure(level_facts *out, const float *pcm, size_t n, int rate_hz, app
     out->rms_db = decibel(square / (double)n);
     out->dc = rest > 0 ? mean / sqrt(rest) : 0;
     out->beyond = (double)beyond / (double)n;
-    int rc = find_activity(&a, out, pcm, n, rate_hz, err);
+    int rc = measure_offset(out, pcm, n, rate_hz, err);
+    if (rc == EXIT_OK) rc = find_activity(&a, out, pcm, n, rate_hz, err);
     if (rc == EXIT_OK) measure_rails(out, pcm, &a);
     if (rc == EXIT_OK) rc = measure_modulation(out, &a, err);
     if (rc == EXIT_OK) rc = measure_spectrum(out, pcm, n, rate_hz, err);

@@ -29,6 +29,9 @@ typedef enum reading {
     READ_INT16_PAIRS,  /* a float is two 16-bit samples */
     READ_LINEAR_PAIRS, /* two mu-law codes are the bytes of a 16-bit sample */
     READ_LINEAR_8,     /* a mu-law code is an unsigned byte */
+    READ_ULAW_AS_ALAW, /* A-law values, whose codes are mu-law */
+    READ_ALAW_AS_ULAW, /* mu-law values, whose codes are A-law */
+    READ_NEIGHBOURS,   /* every two samples exchanged: words of 32 bits, halves swapped */
     READINGS
 } reading;
 _Static_assert(READINGS == (int)MISREAD_READINGS, "as many as the header says");
@@ -52,6 +55,9 @@ static const struct {
     [READ_INT16_PAIRS] = {FINDING_INT16_AS_FLOAT, "one float taken as two samples"},
     [READ_LINEAR_PAIRS] = {FINDING_LINEAR_AS_ULAW, "two codes taken as the bytes of one sample"},
     [READ_LINEAR_8] = {FINDING_LINEAR_AS_ULAW, "codes taken as linear bytes"},
+    [READ_ULAW_AS_ALAW] = {FINDING_LAWS_EXCHANGED, "its codes taken as mu-law instead of A-law"},
+    [READ_ALAW_AS_ULAW] = {FINDING_LAWS_EXCHANGED, "its codes taken as A-law instead of mu-law"},
+    [READ_NEIGHBOURS] = {FINDING_PAIRS_EXCHANGED, "with every two samples exchanged"},
 };
 
 /* ---- G.711 (ITU-T, 1988) -------------------------------------------------------------------- */
@@ -77,6 +83,15 @@ static unsigned ulaw_encode(int value) {
     return ~(sign | exponent << 4 | (magnitude >> (exponent + 3) & 15)) & 0xff;
 }
 
+static unsigned alaw_encode(int value) {
+    unsigned sign = value < 0 ? 0 : 0x80, exponent = 7;
+    unsigned magnitude = (unsigned)(value < 0 ? -value : value);
+    if (magnitude > 32767) magnitude = 32767;
+    while (exponent > 0 && !(magnitude >> (exponent + 7))) exponent--;
+    unsigned mantissa = magnitude >> (exponent ? exponent + 3 : 4) & 15;
+    return (sign | exponent << 4 | mantissa) ^ 0x55;
+}
+
 /* ---- readings ------------------------------------------------------------------------------- */
 
 /* What the samples are made of decides which mistakes are possible. */
@@ -86,6 +101,7 @@ typedef struct source {
     size_t n;
     bool bytes; /* all low bytes are zero: 8-bit samples */
     bool ulaw;  /* all samples are values of mu-law codes */
+    bool alaw;  /* all samples are values of A-law codes */
 } source;
 
 static int16_t signed_of(uint16_t bits) {
@@ -119,6 +135,12 @@ static bool possible(const source *s, reading r) {
     case READ_LINEAR_PAIRS:
     case READ_LINEAR_8:
         return s->bits && s->ulaw;
+    case READ_ALAW_AS_ULAW:
+        return s->bits && s->ulaw && !s->bytes;
+    case READ_ULAW_AS_ALAW:
+        return s->bits && s->alaw && !s->bytes;
+    case READ_NEIGHBOURS:
+        return s->bits;
     case READ_INT16_PAIRS:
         return !s->bits;
     default:
@@ -147,6 +169,12 @@ static float read_one(const source *s, reading r, size_t i) {
         return unit(alaw_decode(((unsigned)b >> 8) ^ 0x80));
     case READ_ALAW_8S:
         return unit(alaw_decode((unsigned)b >> 8));
+    case READ_ULAW_AS_ALAW:
+        return unit(ulaw_decode(alaw_encode(signed_of(b))));
+    case READ_ALAW_AS_ULAW:
+        return unit(alaw_decode(ulaw_encode(signed_of(b))));
+    case READ_NEIGHBOURS:
+        return unit(signed_of(s->bits[(i ^ 1) < s->n ? i ^ 1 : i]));
     default:
         return unit(((int)ulaw_encode(signed_of(b)) - 128) * 256);
     }
@@ -224,7 +252,10 @@ static int try_readings(findings *found, const source *s, int rate_hz, app_error
         double undone_db = 0;
         if (!possible(s, r)) continue;
         rc = gain_of(&undone_db, x, read_as(x, s, r), rate_hz, err);
-        if (rc != EXIT_OK || undone_db < SPEECH_DB || undone_db < best_db + 1) continue;
+        /* Nothing but a decoder makes values of codes only: of such no other reading is needed. */
+        bool decoded = r == READ_ULAW_AS_ALAW || r == READ_ALAW_AS_ULAW;
+        double than = decoded ? gain_db + LEAP_DB + LEAP_WIDTH_DB : best_db + 1;
+        if (rc != EXIT_OK || undone_db < SPEECH_DB || undone_db < than) continue;
         best_db = undone_db;
         best = r;
     }
@@ -330,7 +361,7 @@ static void find_flipped(findings *found, const float *raw, size_t n) {
 /* ---- all of it ------------------------------------------------------------------------------ */
 
 static bool inspect_values(source *s, uint16_t *bits) {
-    bool ulaw = true, bytes = true;
+    bool ulaw = true, alaw = true, bytes = true;
     for (size_t i = 0; i < s->n; i++) {
         float scaled = s->raw[i] * 32768.0f;
         if (!(fabsf(scaled) <= 32768.0f) || scaled != rintf(scaled)) return false;
@@ -338,9 +369,11 @@ static bool inspect_values(source *s, uint16_t *bits) {
         bits[i] = (uint16_t)value;
         bytes = bytes && (value & 0xff) == 0;
         ulaw = ulaw && ulaw_decode(ulaw_encode(value)) == value;
+        alaw = alaw && alaw_decode(alaw_encode(value)) == value;
     }
     s->bytes = bytes;
     s->ulaw = ulaw;
+    s->alaw = alaw;
     return true;
 }
 

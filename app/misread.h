@@ -11,7 +11,7 @@
 /* Look at n samples as they came from the file (numbers that are not finite included). */
 int misread_find(findings *found, const float *raw, size_t n, int rate_hz, app_error *err);
 
-enum { MISREAD_READINGS = 15 };
+enum { MISREAD_READINGS = 18 };
 
 /* Undo mistake number `which` (0 .. MISREAD_READINGS - 1) on n samples: *out is a new array, or
  * NULL when these samples cannot come from it; *what says what was done, and *kind what had

@@ -536,7 +536,8 @@ static size_t whole_frames(size_t length, const size_t *usual, size_t n_usual, s
 }
 
 /* Streams are cut into frames from their first sample on: that a pause begins there is chance once
- * in hundreds of times. */
+ * in hundreds of times. Longer ones may have been made on purpose, of whole tenths of seconds. */
+enum { UNDERRUN_FRAMES = 4 };
 static bool on_grid(size_t at, size_t frame) {
     return at % frame <= 1 || at % frame + 1 == frame;
 }
@@ -552,7 +553,7 @@ static void find_gaps(splice_facts *out, const float *pcm, size_t n, int rate_hz
         if (frame && end + edge <= n && loudness(pcm + i - edge, edge) > 0.2 * active &&
             loudness(pcm + end, edge) > 0.2 * active && fabs((double)pcm[i]) < 0.5 * active) {
             out->gaps++;
-            out->gaps_on_grid += on_grid(i, frame);
+            out->gaps_on_grid += on_grid(i, frame) && end - i <= UNDERRUN_FRAMES * frame + 1;
             add_mark(out, MARK_GAP, i, end - i);
             total += end - i;
         }
