@@ -42,6 +42,7 @@ int fetch_parts(fetch *f, const char *url, partial *p, app_error *err) {
 #include "moshi.h"
 
 #include <curl/curl.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +62,7 @@ struct fetch {
     CURLM *multi;
     fetch_options options;
     bool curl_started;
+    bool reached; /* some server has answered something */
 };
 
 /* How a request ended. */
@@ -369,6 +371,14 @@ static bool may_pass(CURLcode code) {
     }
 }
 
+/* A port that nobody listens at will not be listened at in half a minute; a server that has
+ * answered before may be starting anew. */
+static bool nobody_there(const request *r, CURLcode code) {
+    long why = 0;
+    if (code != CURLE_COULDNT_CONNECT || r->f->reached) return false;
+    return curl_easy_getinfo(r->easy, CURLINFO_OS_ERRNO, &why) == CURLE_OK && why == ECONNREFUSED;
+}
+
 static verdict redirect(request *r) {
     char *to = follow(r->url, r->reply.location);
     if (!to) {
@@ -411,6 +421,8 @@ static verdict request_finish(request *r, CURLcode code) {
     curl_off_t wait = 0;
     curl_easy_getinfo(r->easy, CURLINFO_RETRY_AFTER, &wait);
     r->reply.retry_after_s = (double)wait;
+    bool nobody = nobody_there(r, code);
+    r->f->reached = r->f->reached || r->reply.status != 0;
     request_stop(r);
     if (r->ignored_range) return IGNORED_RANGE;
     if (r->refused != EXIT_OK) return REFUSED;
@@ -421,7 +433,7 @@ static verdict request_finish(request *r, CURLcode code) {
     }
     app_fail(&r->err, EXIT_NETWORK, "%s",
              r->curl_text[0] ? r->curl_text : curl_easy_strerror(code));
-    return may_pass(code) ? FAILED : REFUSED;
+    return may_pass(code) && !nobody ? FAILED : REFUSED;
 }
 
 /* Let all requests go on for a moment. *ended is one that ended, or NULL. */

@@ -143,6 +143,55 @@ static void test_poor_recordings(void) {
     soundfile_free(&r);
 }
 
+/* An offset that comes in the middle of a recording is one, and a faint voice between long pauses
+ * is no silence. */
+static void test_later_and_fainter(void) {
+    soundfile r;
+    analysis a;
+    if (!load(&r, RECORDINGS[1], 60)) return;
+    size_t n = r.n, pause = 10 * (size_t)r.facts.rate_hz;
+    float *x = calloc(n + pause, sizeof *x), peak = 0;
+    if (!CHECK(x != NULL, "no memory")) return;
+    for (size_t i = 0; i < n; i++) {
+        x[i] = 0.5f * r.pcm[i] + (i > n / 2 ? 0.4f : 0);
+        if (fabsf(r.pcm[i]) > peak) peak = fabsf(r.pcm[i]);
+    }
+    examine(&a, x, n, r.facts.rate_hz);
+    CHECK(a.found.list[0].kind == FINDING_DC_OFFSET && !analysis_passes(&a),
+          "an offset from the middle on: %s", called(&a));
+    for (size_t i = 0; i < n + pause; i++) x[i] = i < n ? r.pcm[i] * 0.003f / peak : 0;
+    examine(&a, x, n + pause, r.facts.rate_hz);
+    CHECK(a.verdict == VERDICT_CLEAN, "50 dB below full scale: %s", called(&a));
+    free(x);
+    soundfile_free(&r);
+}
+
+/* Readings of companded codes, and of words whose halves changed places. */
+static void test_exchanged(void) {
+    soundfile r;
+    analysis a;
+    if (!load(&r, RECORDINGS[1], 60)) return;
+    size_t n = r.n - r.n % 2;
+    float *x = malloc(n * sizeof *x);
+    if (!CHECK(x != NULL, "no memory")) return;
+    for (size_t i = 0; i < n; i++) {
+        /* G.711: a logarithm in eight pieces, both laws with the same codes for sign and size, the
+         * bits inverted in other ways; A-law decoded as if it were mu-law. */
+        int value = (int)lrintf(r.pcm[i] * 32767), size = abs(value), exponent = 7;
+        while (exponent > 0 && !(size >> (exponent + 7))) exponent--;
+        int mantissa = size >> (exponent ? exponent + 3 : 4) & 15;
+        int code = ((value < 0 ? 0 : 0x80) | exponent << 4 | mantissa) ^ 0x55;
+        int out = ~code & 0xff;
+        int wrong = (((out & 15) << 3) + 132) * (1 << (out >> 4 & 7)) - 132;
+        x[i] = (float)(out & 0x80 ? -wrong : wrong) / 32768;
+    }
+    examine(&a, x, n, r.facts.rate_hz);
+    CHECK(a.found.list[0].kind == FINDING_LAWS_EXCHANGED && !analysis_passes(&a), "laws: %s",
+          called(&a));
+    free(x);
+    soundfile_free(&r);
+}
+
 /* Of one word neither direction nor speed is a fault, whatever the networks think. */
 static void test_one_word(void) {
     soundfile r;
@@ -190,6 +239,8 @@ int main(void) {
     test_direction();
     test_legacy();
     test_poor_recordings();
+    test_later_and_fainter();
+    test_exchanged();
     test_one_word();
     test_edges();
     return check_done("test_analyze");

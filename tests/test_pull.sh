@@ -376,6 +376,10 @@ test_model_option() {
     check "--pull --quiet" test ! -s err
     # As another tool would have left it.
     export HF_HOME="$dir/other" HF_ENDPOINT=http://127.0.0.1:1
+    # A port that nobody listens at is not tried again.
+    run 7 pull org/nobody
+    says "http://127.0.0.1:1/"
+    check "nobody listens: tried again" test -z "$(grep "trying again" err)"
     snapshot=$HF_HOME/hub/models--org--other/snapshots/$commit
     mkdir -p "$snapshot" "$HF_HOME/hub/models--org--other/refs"
     ln -s "$top"/models/demo/*.json "$top"/models/demo/*.safetensors "$top"/models/demo/*.model "$snapshot"
