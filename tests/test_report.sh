@@ -175,11 +175,11 @@ run 0 "$moshi" reply a.wav -o b.wav --tokens said.safetensors --quiet
 run 0 "$moshi" trace --in said.safetensors -o trace.safetensors --quiet
 run 0 "$moshi" analyze b.wav --codes trace.safetensors
 has "$dir/out" "as they are"
-tr '\000\001' '\377\377' <other.safetensors | tail -c 256 >tail
-{ head -c -256 other.safetensors && cat tail; } >bad.safetensors
+tr '\000\001' '\377\377' <other.safetensors | tail -c 256 >rest
+{ head -c -256 other.safetensors && cat rest; } >bad.safetensors
 run 2 "$moshi" analyze a.wav --codes bad.safetensors
 says "bad.safetensors: codes: frame"
-rm b.wav said.safetensors trace.safetensors other.safetensors bad.safetensors tail
+rm b.wav said.safetensors trace.safetensors other.safetensors bad.safetensors rest
 run 2 "$moshi" analyze a.wav --codes codes.safetensors --report codes.safetensors
 says "is the input file codes.safetensors"
 run 0 "$moshi" analyze a.wav -m model --report a.html
