@@ -290,6 +290,26 @@ static void check_full_default(const tensors *g, const moshi_blob *blobs, const 
     free(pcm);
 }
 
+/* Frames at once change the speed only, also where numbers are split into pieces. */
+static void check_full_at_once(const tensors *g, const moshi_blob *blobs, size_t frames) {
+    int32_t *codes[2];
+    float *pcm[2];
+    for (int i = 0; i < 2; i++) {
+        moshi_codec *codec = open_codec(NULL, blobs, 2, 8, i ? 5 : 1, MOSHI_EXACT_MASK);
+        codes[i] = test_alloc(frames * 8, sizeof **codes);
+        pcm[i] = test_alloc(frames * 1920, sizeof **pcm);
+        moshi_codec_encode(codec, tensors_f32(g, 48000, "input.audio"), frames, codes[i]);
+        moshi_codec_decode(codec, codes[i], frames, pcm[i]);
+        moshi_codec_close(codec);
+    }
+    CHECK(memcmp(codes[0], codes[1], frames * 8 * sizeof **codes) == 0, "full size: codes at once");
+    CHECK(memcmp(pcm[0], pcm[1], frames * 1920 * sizeof **pcm) == 0, "full size: audio at once");
+    for (int i = 0; i < 2; i++) {
+        free(codes[i]);
+        free(pcm[i]);
+    }
+}
+
 static void check_full(const tensors *g, const moshi_blob *blobs, size_t frames) {
     moshi_codec *codec = open_codec(NULL, blobs, 2, 32, 1, MOSHI_EXACT);
     int32_t *codes = test_alloc(frames * 32, sizeof *codes);
@@ -323,6 +343,7 @@ static void check_full(const tensors *g, const moshi_blob *blobs, size_t frames)
     CHECK(d < 1e-5, "full size: audio of 8 codebooks differs by %g", d);
     moshi_codec_close(codec);
     check_full_default(g, blobs, codes, frames);
+    check_full_at_once(g, blobs, frames);
     tap_log_free(&log);
     free(latent);
     free(eight);
