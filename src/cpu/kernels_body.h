@@ -286,6 +286,7 @@ ALWAYS_INLINE void tile(const mo_linear_job *job, const tile_rows *t, int valid,
         }
         tile_columns(job->w, w, next, run, in, acc, R, S, dtype, (size_t)(S - 1) * next);
         w += run * MO_STRIP;
+        if (segment + 1 == job->segments) break; /* what follows may not be an address */
         UNROLL
         for (int r = 0; r < R; r++) in[r] += job->run_step - (from_memory(R) ? job->run : 0);
     }
