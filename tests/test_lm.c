@@ -191,6 +191,56 @@ static void test_teacher(const model *m) {
     free(force);
 }
 
+/* PersonaPlex speaks all channels, and its prompts and the user's sound are tokens given in the
+ * place of sampled ones: the recording says for each step which were given. What the original
+ * stores at a step goes into the depformer there and into the model one step later. */
+static void test_provided(const model *m) {
+    enum { CALLS = 59, DEP_Q = 16, WIDTH = 1 + DEP_Q, CARD = 128, TEXT = 500 };
+    tensors g = {0};
+    if (!load_golden(m, "", &g)) return;
+    const int32_t *target = tensors_i32(&g, CALLS * WIDTH, "target");
+    const int32_t *provided = tensors_i32(&g, CALLS * WIDTH, "provided");
+    const int32_t *text = tensors_i32(&g, CALLS, "sampled_text");
+    const int32_t *audio = tensors_i32(&g, CALLS * DEP_Q, "sampled_audio");
+    int32_t force[CALLS * WIDTH];
+    for (int i = 0; i < CALLS * WIDTH; i++) force[i] = provided[i] ? target[i] : MOSHI_FREE;
+    moshi_engine *engine = open_model(m, MOSHI_NO_CODEC);
+    moshi_session *session = open_session(engine, &(moshi_session_options){.flags = MOSHI_GREEDY});
+    tap_log log = {0};
+    event_log events;
+    event_log_init(&events, engine);
+    moshi_engine_trace(engine, taps, tap_log_fn, &log);
+    run_codes(engine, session, NULL, force, CALLS, &events);
+
+    check_ints(&log, "lm.in_tokens", &g, "in_tokens");
+    double d = compare(&log, "lm.text_logits", tensors_f32(&g, CALLS * TEXT, "text_logits"), CALLS,
+                       TEXT, TEXT);
+    CHECK(d < 2e-4, "%s: text logits differ by %g", m->dir, d);
+    const float *logits = tensors_f32(&g, CALLS * DEP_Q * CARD, "dep_logits");
+    int wrong = 0, sampled = 0;
+    for (int k = 0; k < WIDTH; k++) {
+        const int32_t *got = k ? tap_i32(&log, CALLS, "depth.%02d.token", k - 1)
+                               : tap_i32(&log, CALLS, "lm.text_token");
+        for (int s = 0; s < CALLS; s++) {
+            bool given = provided[s * WIDTH + k];
+            int32_t own = k ? audio[s * DEP_Q + k - 1] : text[s];
+            wrong += got[s] != (given ? target[s * WIDTH + k] : own);
+            sampled += !given;
+        }
+        if (k == 0) continue;
+        char tap[64];
+        snprintf(tap, sizeof tap, "depth.%02d.logits", k - 1);
+        d = compare(&log, tap, logits + (k - 1) * CARD, CALLS, DEP_Q * CARD, CARD);
+        CHECK(d < 2e-4, "%s: %s differ by %g", m->dir, tap, d);
+    }
+    CHECK(wrong == 0 && sampled > 300, "%s: %d tokens differ, %d were sampled", m->dir, wrong,
+          sampled);
+    moshi_engine_close(engine);
+    event_log_free(&events);
+    tap_log_free(&log);
+    tensors_free(&g);
+}
+
 /* Six seconds of sound through codec, model and codec. */
 static void test_end_to_end(const model *m, bool server) {
     enum { FRAMES = 75, DEP_Q = 8, N = FRAMES * 1920 };
@@ -244,6 +294,8 @@ int main(void) {
         test_end_to_end(&moshi[i], false);
         test_end_to_end(&moshi[i], true);
     }
+    static const model personaplex = {"personaplex-tiny", "model.safetensors", "bf16w", 0};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) test_free_running(&others[i]);
+    test_provided(&personaplex);
     return check_done("test_lm");
 }
