@@ -105,7 +105,10 @@ MOSHI_API int moshi_device_list(moshi_device_info *out, int most);
 MOSHI_API int moshi_device_get(int index, moshi_device_info *info);
 /* The device that moshi_engine_options.device = name would take: "cpu" (or NULL), "vulkan" for the
  * best graphics card, "vulkan:1" for one by number, "vulkan:radeon" for the first with that in its
- * description. 0 and *info filled, or MOSHI_EDEVICE. Asks no drivers when that is the CPU. */
+ * description. Behind any of these "/plain" leaves out what only some cards can do, and
+ * "/subgroup",
+ * "/dot", "/half" or several joined by "+" take that and nothing else: "vulkan:0/subgroup+dot". 0
+ * and *info filled, or MOSHI_EDEVICE. Asks no drivers when that is the CPU. */
 MOSHI_API int moshi_device_find(const char *name, moshi_device_info *info, moshi_error *err);
 
 /* What a device made of one op. Errors are relative to the largest number of the result. */
@@ -228,7 +231,8 @@ typedef struct moshi_engine_info {
     const char *model_type; /* config.json's model_type, or "moshi" */
     const char *device;     /* "cpu" */
     const char *kernels;    /* instruction-set level in use: "amx_bf16", "amx", "avx512_vnni",
-                               "avx512", "avx2_vnni", "avx2", "neon_dot", "neon", "c" */
+                               "avx512", "avx2_vnni", "avx2", "neon_dot", "neon", "c"; "vulkan" with
+                               what is used of the card beyond the plain: "vulkan+subgroup+dot" */
     const char *kv;         /* key/value cache: "f32", "bf16", "q8_0"; NULL if not open */
     int threads;
     int sessions;

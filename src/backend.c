@@ -140,23 +140,38 @@ static int not_found(const char *device, const char *why, moshi_error *err) {
                    why[0] ? "; " : "", why);
 }
 
-int mo_device_find(mo_device *out, const char *device, moshi_error *err) {
+/* "vulkan:0/plain" is "vulkan:0" with kernels "plain". */
+static const char *split_kernels(mo_device *out, const char *name, char *buf, size_t cap) {
+    const char *slash = strchr(name, '/');
+    out->kernels[0] = 0;
+    if (!slash || (size_t)(slash - name) >= cap || strlen(slash + 1) >= sizeof out->kernels)
+        return name;
+    snprintf(buf, cap, "%.*s", (int)(slash - name), name);
+    snprintf(out->kernels, sizeof out->kernels, "%s", slash + 1);
+    return buf;
+}
+
+int mo_device_find(mo_device *out, const char *name, moshi_error *err) {
     moshi_device_info all[MO_MOST_DEVICES];
     moshi_error why = {0};
-    if (!device) device = "cpu";
+    char buf[128];
+    const char *device = split_kernels(out, name ? name : "cpu", buf, sizeof buf);
     bool known = false;
     for (int i = 0; (out->ops = mo_backend_at(i)) != NULL; i++) {
-        if (!is_of(out->ops, device)) continue;
+        if (!is_of(out->ops, device) || (out->kernels[0] && out->ops == &mo_backend_cpu)) continue;
         known = true;
         int n = list(out->ops, all, &why);
         out->nth = match(out->ops, device, all, n);
         if (out->nth < 0) continue;
         out->info = all[out->nth];
+        if (out->kernels[0])
+            snprintf(out->info.name, sizeof out->info.name, "%.20s/%s", all[out->nth].name,
+                     out->kernels);
         return 0;
     }
     if (!known && (!strcmp(device, "vulkan") || !strncmp(device, "vulkan:", 7)))
         mo_fail(&why, MOSHI_EDEVICE, "this build has no Vulkan");
-    return not_found(device, why.text, err);
+    return not_found(name ? name : "cpu", why.text, err);
 }
 
 int moshi_device_find(const char *name, moshi_device_info *info, moshi_error *err) {

@@ -339,7 +339,9 @@ typedef struct mo_backend_options {
     int threads; /* 0: one per physical core */
     int level;   /* CPU: 0 the best the machine has, else force one (mo_cpu_level), for tests */
     int nth;     /* which device of the backend; the CPU backend has one */
-    const char *cache; /* NULL, or a directory for what a device compiles */
+    const char *cache;   /* NULL, or a directory for what a device compiles */
+    const char *kernels; /* NULL: the device's choice; Vulkan: "plain", or of "subgroup", "dot" and
+                            "half" those that shall be used, joined by "+" */
 } mo_backend_options;
 
 /* Seconds that threads have spent on ops, added up over threads; and on products of matrices and
@@ -409,6 +411,7 @@ typedef struct mo_device {
     const mo_backend_ops *ops;
     int nth; /* which device of that backend */
     moshi_device_info info;
+    char kernels[32]; /* mo_backend_options.kernels: what the name had after '/', or "" */
 } mo_device;
 
 enum { MO_MOST_DEVICES = 16 /* of one backend */ };

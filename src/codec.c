@@ -131,7 +131,8 @@ static int codec_open(moshi_codec *c, const moshi_codec_options *o, moshi_error 
                    : mo_model_files_open(&files, &place, MO_WANT_MIMI, err);
     if (rc < 0) return rc;
     mo_crumb_drop(o->breadcrumb, "device", 0, 0);
-    const mo_backend_options bo = {.threads = o->threads, .nth = device.nth, .cache = o->cache};
+    const mo_backend_options bo = {
+        .threads = o->threads, .nth = device.nth, .cache = o->cache, .kernels = device.kernels};
     rc = o->flags & MOSHI_DRY_RUN ? mo_dry_open(&c->be, device.ops, &bo, err)
                                   : device.ops->open(&c->be, &bo, err);
     if (rc == 0) c->be->crumb = o->breadcrumb;

@@ -35,7 +35,8 @@ int moshi_device_measure(moshi_device_speed *out, const char *device, int thread
     if (rc < 0) return rc;
     if (!d.ops->measure)
         return mo_fail(err, MOSHI_EDEVICE, "device '%s' cannot be measured", d.info.name);
-    rc = d.ops->open(&be, &(mo_backend_options){.threads = threads, .nth = d.nth}, err);
+    rc = d.ops->open(
+        &be, &(mo_backend_options){.threads = threads, .nth = d.nth, .kernels = d.kernels}, err);
     if (rc < 0) return rc;
     rc = be->ops->measure(be, seconds, out);
     be->ops->close(be);

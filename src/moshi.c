@@ -199,7 +199,8 @@ static int engine_open(moshi_engine *e, const moshi_engine_options *o, moshi_err
                                         (o->flags & MOSHI_DRY_RUN) != 0, err)
                    : mo_model_files_open(&files, &place, want, err);
     if (rc < 0) return rc;
-    const mo_backend_options bo = {.threads = o->threads, .nth = device.nth, .cache = o->cache};
+    const mo_backend_options bo = {
+        .threads = o->threads, .nth = device.nth, .cache = o->cache, .kernels = device.kernels};
     mo_crumb_drop(o->breadcrumb, "device", 0, 0);
     rc = o->flags & MOSHI_DRY_RUN ? mo_dry_open(&e->be, device.ops, &bo, err)
                                   : device.ops->open(&e->be, &bo, err);

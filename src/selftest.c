@@ -676,7 +676,9 @@ int moshi_device_check(const char *device, int threads, moshi_op_check_fn fn, vo
     t.rc = mo_device_find(&d, device, err);
     if (t.rc == 0) t.rc = mo_backend_cpu.open(&t.reference, &plain, err);
     if (t.rc == 0)
-        t.rc = d.ops->open(&t.device, &(mo_backend_options){.threads = threads, .nth = d.nth}, err);
+        t.rc = d.ops->open(
+            &t.device,
+            &(mo_backend_options){.threads = threads, .nth = d.nth, .kernels = d.kernels}, err);
     if (t.rc == 0) check_all(&t);
     if (t.device) t.device->ops->close(t.device);
     if (t.reference) t.reference->ops->close(t.reference);

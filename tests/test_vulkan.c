@@ -285,6 +285,82 @@ static void test_parts_of_weights(mo_backend *cpu, mo_backend *be) {
     limits->maxStorageBufferRange = whole;
 }
 
+/* ---- variants ------------------------------------------------------------------------------- */
+
+static mo_backend *open_with(const char *name, const char *kernels) {
+    char full[64];
+    mo_device dev;
+    mo_backend *be;
+    moshi_error err = {0};
+    snprintf(full, sizeof full, "%s/%s", name, kernels);
+    if (mo_device_find(&dev, full, &err) != 0 || strcmp(dev.info.name, full) != 0 ||
+        dev.ops->open(&be, &(mo_backend_options){.nth = dev.nth, .kernels = dev.kernels}, &err))
+        test_die("%s: %s", full, err.text);
+    return be;
+}
+
+/* Products of bytes and widened halves have the bits of the plain shaders, in every format. */
+static void test_same_bits(mo_backend *plain, mo_backend *be) {
+    test_rng rng = {17};
+    for (int i = 0; i < N_FORMATS; i++)
+        for (int slots = 1; slots <= 2; slots++) {
+            mo_matrix m = random_matrix(&formats[i], 40, 512, &rng);
+            float x[2 * 512];
+            for (int k = 0; k < 2 * 512; k++) x[k] = rng_f32(&rng);
+            if (formats[i].dtype == MO_F16) /* the small ones, which a device may lose */
+                for (uint16_t k = 0; k < 40 * 512; k++)
+                    ((uint16_t *)(uintptr_t)m.data)[k] = (uint16_t)(k % 2048 + (k & 1) * 0x8000u);
+            float *a = run_linear_on(plain, &m, slots, 1, x);
+            float *b = run_linear_on(be, &m, slots, 1, x);
+            CHECK(!memcmp(a, b, (size_t)slots * 40 * sizeof *a), "%s with %s: other bits",
+                  formats[i].name, be->ops->kernels(be));
+            free(a);
+            free(b);
+            matrix_free(&m);
+        }
+}
+
+static int note(void *user, const moshi_op_check *c) {
+    if (c->cases) CHECK(c->failed == 0, "%s: %s: %s", (const char *)user, c->op, c->problem);
+    return 0;
+}
+
+/* What is named is used, alone; what a device lacks or nobody knows is refused. */
+static void test_variants(const char *name) {
+    static const char *const wrong[] = {"fast", "dot+", "+dot", "dot+plain", "plain+dot"};
+    char full[64];
+    moshi_error err = {0};
+    mo_backend *plain = open_with(name, "plain");
+    const unsigned offers = ((vk_device *)plain)->offers;
+    CHECK(!strcmp(plain->ops->kernels(plain), "vulkan") && !((vk_device *)plain)->uses, "plain");
+    snprintf(full, sizeof full, "%s/plain", name);
+    CHECK(moshi_device_check(full, 0, note, full, &err) == 0, "%s: %s", full, err.text);
+    if (offers & (VK_DOT | VK_HALF)) {
+        mo_backend *be =
+            open_with(name, offers & VK_DOT ? offers & VK_HALF ? "dot+half" : "dot" : "half");
+        CHECK(((vk_device *)be)->uses == (offers & (VK_DOT | VK_HALF)), "uses what is named");
+        test_same_bits(plain, be);
+        be->ops->close(be);
+    }
+    plain->ops->close(plain);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        snprintf(full, sizeof full, "%s/%s", name, wrong[i]);
+        CHECK(moshi_device_check(full, 0, note, full, &err) == MOSHI_EDEVICE &&
+                  strstr(err.text, wrong[i]) && strstr(err.text, "wanted plain"),
+              "%s: %s", full, err.text);
+    }
+    vk_device old = {.offers = VK_SUBGROUP};
+    CHECK(mo_vk_variants_choose(&old, "subgroup+dot", &err) == MOSHI_EDEVICE &&
+              strstr(err.text, "offers no 'dot'"),
+          "%s", err.text);
+    CHECK(mo_vk_variants_choose(&old, NULL, &err) == 0 && !strcmp(old.kernels, "vulkan+subgroup"),
+          "%s", old.kernels);
+    CHECK(mo_vk_variant_of(&old, "norm") == mo_vk_shader_find("norm_subgroup") &&
+              mo_vk_variant_of(&old, "grid") == mo_vk_shader_find("grid") &&
+              mo_vk_variant_of(&old, "none") < 0,
+          "variants by name");
+}
+
 /* ---- programs ------------------------------------------------------------------------------- */
 
 /* Two counters per slot: parts of a list, and parts of a batch. */
@@ -452,17 +528,13 @@ static void test_recorded(const char *name, const char *dir, const char *file, i
 
 /* ---- devices -------------------------------------------------------------------------------- */
 
-static int note(void *user, const moshi_op_check *c) {
-    (void)user;
-    if (c->cases) CHECK(c->failed == 0, "%s: %s", c->op, c->problem);
-    return 0;
-}
-
 static void test_device(const char *name) {
+    char text[64];
+    snprintf(text, sizeof text, "%s", name);
     moshi_error err = {0};
     mo_device d;
     mo_backend *be, *cpu;
-    CHECK(moshi_device_check(name, 0, note, NULL, &err) == 0, "%s: %s", name, err.text);
+    CHECK(moshi_device_check(name, 0, note, text, &err) == 0, "%s: %s", name, err.text);
     if (!CHECK(mo_device_find(&d, name, &err) == 0, "%s", err.text)) return;
     if (!CHECK(d.ops->open(&be, &(mo_backend_options){.nth = d.nth}, &err) == 0, "%s", err.text))
         return;
@@ -882,6 +954,7 @@ int main(void) {
         fprintf(stderr, "%s: %s, %s\n", all[i].name, all[i].description, all[i].driver);
         if (tested++ == 0) test_names(&all[i]);
         test_device(all[i].name);
+        test_variants(all[i].name);
         test_narrow_bindings(all[i].name);
         test_cache(all[i].name);
         test_placement(all[i].name);

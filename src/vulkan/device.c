@@ -119,17 +119,21 @@ static int queue_family(const vk_device *d) {
 static bool create_device(vk_device *d, uint32_t family) {
     static const char *const wanted[] = {"VK_KHR_portability_subset",
                                          VK_EXT_MEMORY_BUDGET_EXTENSION_NAME};
-    const char *names[2] = {NULL};
+    const char *names[4] = {NULL};
     uint32_t n = 0;
+    vk_wanted more;
     for (size_t i = 0; i < 2; i++)
         if (mo_vk_lib_has_extension(&d->lib, d->physical, wanted[i])) names[n++] = wanted[i];
     d->has_budget = n && names[n - 1] == wanted[1];
+    mo_vk_variants_ask(d, &more);
+    for (uint32_t i = 0; i < more.n; i++) names[n++] = more.extensions[i];
     const float priority = 1;
     const VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
                                            .queueFamilyIndex = family,
                                            .queueCount = 1,
                                            .pQueuePriorities = &priority};
     const VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+                                     .pNext = more.chain,
                                      .queueCreateInfoCount = 1,
                                      .pQueueCreateInfos = &queue,
                                      .enabledExtensionCount = n,
@@ -178,8 +182,9 @@ static void close_device(mo_backend *be) {
     free(d);
 }
 
-static int open_physical(vk_device *d, int nth, const char *cache, moshi_error *err) {
+static int open_physical(vk_device *d, const mo_backend_options *options, moshi_error *err) {
     moshi_device_info info;
+    const int nth = options->nth;
     const char *lacks;
     if (nth < 0 || nth >= d->lib.n)
         return mo_fail(err, MOSHI_EDEVICE, "vulkan: there is no device %d, only %d", nth, d->lib.n);
@@ -195,7 +200,8 @@ static int open_physical(vk_device *d, int nth, const char *cache, moshi_error *
     if (!create_device(d, (uint32_t)family) || !create_queue(d, (uint32_t)family))
         return mo_fail(err, MOSHI_EDEVICE, "%s: the driver cannot open %s", info.name,
                        info.description);
-    return mo_vk_pipelines_open(d, cache, err);
+    int rc = mo_vk_variants_choose(d, options->kernels, err);
+    return rc < 0 ? rc : mo_vk_pipelines_open(d, options->cache, err);
 }
 
 static int open_device(mo_backend **out, const mo_backend_options *options, moshi_error *err) {
@@ -206,7 +212,7 @@ static int open_device(mo_backend **out, const mo_backend_options *options, mosh
     int rc = mo_vk_lib_open(&d->lib, err);
     const mo_backend_options none = {0};
     if (!options) options = &none;
-    if (rc == 0) rc = open_physical(d, options->nth, options->cache, err);
+    if (rc == 0) rc = open_physical(d, options, err);
     if (rc < 0) {
         close_device(&d->base);
         return rc;
@@ -231,8 +237,7 @@ static int threads(const mo_backend *be) {
 }
 
 static const char *kernels(const mo_backend *be) {
-    (void)be;
-    return "vulkan";
+    return ((const vk_device *)be)->kernels;
 }
 
 /* ---- submitting ----------------------------------------------------------------------------- */

@@ -80,6 +80,7 @@ static bool load_functions(vk_lib *lib, PFN_vkGetInstanceProcAddr entry) {
     } table[] = {
         ENTRY(DestroyInstance),
         ENTRY(EnumeratePhysicalDevices),
+        ENTRY(GetPhysicalDeviceFeatures2),
         ENTRY(GetPhysicalDeviceProperties2),
         ENTRY(GetPhysicalDeviceMemoryProperties2),
         ENTRY(GetPhysicalDeviceQueueFamilyProperties),

@@ -53,7 +53,7 @@ static vk_dispatch *add(mo_program *p, const char *shader, uint32_t x, uint32_t 
     }
     vk_dispatch *d = &p->dispatches[p->n_dispatches];
     memset(d, 0, sizeof *d);
-    d->shader = mo_vk_shader_find(shader);
+    d->shader = mo_vk_variant_of(p->device, shader);
     if (d->shader < 0) return NULL;
     d->groups[0] = x;
     d->groups[1] = units < UNITS_PER_Y ? units : UNITS_PER_Y;

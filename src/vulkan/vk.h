@@ -3,6 +3,7 @@
  *   loader.c     libvulkan, an instance, the physical devices
  *   device.c     one opened device, submitting and waiting, the backend's table
  *   memory.c     blocks of device memory, buffers in them, copies to and from the host
+ *   variants.c   shaders for what some devices can do
  *   pipelines.c  shaders by name
  *   cache.c      compiled shaders from one start to the next
  *   lower.c      ops to dispatches
@@ -22,6 +23,7 @@
 typedef struct vk_instance_fns {
     PFN_vkDestroyInstance DestroyInstance;
     PFN_vkEnumeratePhysicalDevices EnumeratePhysicalDevices;
+    PFN_vkGetPhysicalDeviceFeatures2 GetPhysicalDeviceFeatures2;
     PFN_vkGetPhysicalDeviceProperties2 GetPhysicalDeviceProperties2;
     PFN_vkGetPhysicalDeviceMemoryProperties2 GetPhysicalDeviceMemoryProperties2;
     PFN_vkGetPhysicalDeviceQueueFamilyProperties GetPhysicalDeviceQueueFamilyProperties;
@@ -102,7 +104,7 @@ enum {
     VK_PUSH_BYTES = 128,
     VK_EXEC_BYTES = 256, /* from one slot's flag to the next */
     VK_PARTS = 4, /* of a program that stay recorded: a frame is two, a trace asks for more */
-    VK_MOST_PIPELINES = 64
+    VK_MOST_PIPELINES = 96
 };
 
 typedef struct vk_block vk_block;
@@ -121,6 +123,13 @@ typedef struct vk_identity {
     uint8_t uuid[VK_UUID_SIZE];
 } vk_identity;
 
+/* What a device may offer beyond what shaders need. */
+enum {
+    VK_SUBGROUP = 1, /* sums over a subgroup: other bits than the plain shaders' sums */
+    VK_DOT = 2,      /* four products of bytes at once: the same bits */
+    VK_HALF = 4      /* half floats widened by the device: the same bits */
+};
+
 typedef struct vk_device {
     mo_backend base;
     vk_lib lib;
@@ -133,8 +142,10 @@ typedef struct vk_device {
     bool unified;   /* all memory is the host's too */
     bool processor; /* it plays a graphics card: its heaps mean nothing */
     bool has_budget;
-    bool lost;  /* nothing more is asked of it */
-    bool stuck; /* it never answered: even closing it might wait for ever */
+    unsigned offers, uses; /* of VK_SUBGROUP, ...; what is used is offered */
+    char kernels[48];      /* what is used, in words */
+    bool lost;             /* nothing more is asked of it */
+    bool stuck;            /* it never answered: even closing it might wait for ever */
     VkDevice device;
     VkQueue queue;
     VkCommandPool pool;
@@ -169,6 +180,24 @@ void mo_vk_buffer_zero(vk_device *d, vk_buffer *b, size_t offset, size_t bytes);
 /* Of weights and states; UINT64_MAX: unknown. */
 uint64_t mo_vk_room(mo_backend *be);
 void mo_vk_memory_close(vk_device *d);
+
+/* ---- variants ------------------------------------------------------------------------------- */
+
+/* Extensions and, to be chained into VkDeviceCreateInfo, features of what is offered. */
+typedef struct vk_wanted {
+    const char *extensions[2];
+    uint32_t n;
+    VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dot;
+    VkPhysicalDeviceShaderFloat16Int8Features half;
+    void *chain;
+} vk_wanted;
+
+/* Fill d->offers and *wanted, which must stay where it is until the device is made. */
+void mo_vk_variants_ask(vk_device *d, vk_wanted *wanted);
+/* Fill d->uses and d->kernels: `named` as in mo_backend_options.kernels. 0 or MOSHI_EDEVICE. */
+int mo_vk_variants_choose(vk_device *d, const char *named, moshi_error *err);
+/* "norm" -> "norm_subgroup" where that is used and there is such a shader; -1 without "norm". */
+int mo_vk_variant_of(const vk_device *d, const char *shader);
 
 /* ---- pipelines ------------------------------------------------------------------------------ */
 

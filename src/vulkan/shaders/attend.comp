@@ -18,30 +18,8 @@ layout(push_constant) uniform Push {
     uint first_head, first_word; // what the bindings of keys and values begin with
 } p;
 
-shared float partial[64];
-
-float largest(float x) {
-    uint t = gl_LocalInvocationID.x;
-    partial[t] = x;
-    for (uint n = 32; n > 0; n /= 2) {
-        barrier();
-        if (t < n) partial[t] = max(partial[t], partial[t + n]);
-    }
-    barrier();
-    x = partial[0];
-    barrier();
-    return x;
-}
-float total(float x) {
-    uint t = gl_LocalInvocationID.x;
-    partial[t] = x;
-    for (uint n = 32; n > 0; n /= 2) {
-        barrier();
-        if (t < n) partial[t] += partial[t + n];
-    }
-    barrier();
-    return partial[0];
-}
+#define THREADS 64
+#include "sums.glsl"
 
 float score(uint q, uint k) {
     float sum = 0.0;

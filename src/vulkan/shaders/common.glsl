@@ -1,7 +1,8 @@
 // common.glsl - what every shader shares: who takes part, views, number formats, and arithmetic
 // that needs more than what drivers promise.
 //
-// Nothing here needs 8- or 16-bit storage, fp16, fp64 or subgroups: bytes and halves are taken out
+// Nothing here needs 8- or 16-bit storage, fp16, fp64 or subgroups, but where DOT, HALF or SUBGROUP
+// ask for a variant for devices that have more: bytes and halves are taken out
 // of 32-bit words, and where a float is too short two of them carry one number.
 
 // One flag per slot, 256 bytes apart, so that a binding may begin with any of them.
@@ -22,15 +23,22 @@ bool is_nan(float x) { return (floatBitsToUint(x) & 0x7FFFFFFFu) > 0x7F800000u; 
 bool is_finite(float x) { return (floatBitsToUint(x) & 0x7F800000u) != 0x7F800000u; }
 
 // Not unpackHalf2x16: a driver may flush the small ones, which scales of blocks often are.
+#ifdef HALF
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#endif
 float half_to_float(uint h) {
     uint sign = (h & 0x8000u) << 16, magnitude = h & 0x7FFFu;
     if (magnitude < 0x400u) {
         float tiny = float(magnitude) * 5.9604644775390625e-8;
         return sign != 0u ? -tiny : tiny;
     }
+#ifdef HALF
+    return float(unpackFloat2x16(h).x);
+#else
     uint bits = (magnitude << 13) + 0x38000000u;
     if (magnitude >= 0x7C00u) bits += 0x38000000u;
     return uintBitsToFloat(sign | bits);
+#endif
 }
 float bf16_to_float(uint h) { return uintBitsToFloat(h << 16); }
 
@@ -42,11 +50,27 @@ uint float_to_bf16(float x) {
 
 int signed_byte(uint word, uint i) { return bitfieldExtract(int(word), int(i) * 8, 8); }
 
-// Sum of four products of signed bytes.
+// Sum of four products of signed bytes; and of signed ones in a, others in b.
+#ifdef DOT
+// glslang has no name for it before its version 13.
+#extension GL_EXT_spirv_intrinsics : require
+spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6018, 6019], id = 4450)
+int signed_dot(uint a, uint b, spirv_literal uint packed);
+int dot4(uint a, uint b) { return signed_dot(a, b, 0); }
+spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6018, 6019], id = 4452)
+int mixed_dot(uint a, uint b, spirv_literal uint packed);
+int mixed_dot4(uint a, uint b) { return mixed_dot(a, b, 0); }
+#else
 int dot4(uint a, uint b) {
     return signed_byte(a, 0) * signed_byte(b, 0) + signed_byte(a, 1) * signed_byte(b, 1) +
            signed_byte(a, 2) * signed_byte(b, 2) + signed_byte(a, 3) * signed_byte(b, 3);
 }
+int mixed_dot4(uint a, uint b) {
+    int sum = 0;
+    for (uint i = 0; i < 4; i++) sum += signed_byte(a, i) * int(bitfieldExtract(b, int(i) * 8, 8));
+    return sum;
+}
+#endif
 
 // ---- two floats (Dekker 1971, Knuth): x is the sum rounded, y what is left ----------------------
 

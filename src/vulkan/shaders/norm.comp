@@ -14,19 +14,8 @@ layout(push_constant) uniform Push {
     float eps;
 } p;
 
-shared float partial[128];
-
-float total(float x) {
-    uint t = gl_LocalInvocationID.x;
-    barrier(); // the last sum is read by everybody
-    partial[t] = x;
-    for (uint half_n = 64; half_n > 0; half_n /= 2) {
-        barrier();
-        if (t < half_n) partial[t] += partial[t + half_n];
-    }
-    barrier();
-    return partial[0];
-}
+#define THREADS 128
+#include "sums.glsl"
 
 void main() {
     uint u = unit(), t = gl_LocalInvocationID.x;

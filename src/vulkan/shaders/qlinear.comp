@@ -63,9 +63,7 @@ int dot(uint q[8], uint x, uint j0, uint j1) {
     for (uint j = j0; j < j1; j++) {
         uint words = floatBitsToUint(src.data[x + j]);
 #if FORM == GROUPS8 || FORM == GROUPS8_WIDE
-        // these numbers have no sign
-        for (uint i = 0; i < 4; i++)
-            sum += int(bitfieldExtract(q[j], int(i) * 8, 8)) * signed_byte(words, i);
+        sum += mixed_dot4(words, q[j]); // these numbers have no sign
 #else
         sum += dot4(q[j], words);
 #endif
