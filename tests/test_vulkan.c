@@ -261,6 +261,22 @@ static void test_formats(mo_backend *cpu, mo_backend *be) {
     }
 }
 
+/* What the host would split into pieces for its own units comes whole to a device. */
+static void test_pieces(mo_backend *cpu, mo_backend *be) {
+    test_rng rng = {11};
+    for (int pieces = 2; pieces <= 3; pieces++) {
+        mo_matrix m = random_matrix(&formats[0], 33, 512, &rng);
+        float x[512];
+        for (int k = 0; k < 512; k++) x[k] = rng_f32(&rng);
+        uint64_t bytes = be->ops->weight_bytes(&m, MO_LAYOUT_STRIPS);
+        float *want = run_linear_on(cpu, &m, 1, 1, x);
+        m.pieces = pieces;
+        CHECK(be->ops->weight_bytes(&m, MO_LAYOUT_STRIPS) == bytes, "%d pieces: bytes", pieces);
+        same("pieces", want, run_linear_on(be, &m, 1, 1, x), 33, 512);
+        matrix_free(&m);
+    }
+}
+
 /* Bindings of a few kilobytes: every matrix comes in parts. */
 static void test_parts_of_weights(mo_backend *cpu, mo_backend *be) {
     VkPhysicalDeviceLimits *limits = &((vk_device *)be)->limits;
@@ -540,6 +556,7 @@ static void test_device(const char *name) {
         return;
     if (mo_backend_cpu.open(&cpu, NULL, &err) != 0) test_die("%s", err.text);
     test_formats(cpu, be);
+    test_pieces(cpu, be);
     test_parts_of_weights(cpu, be);
     test_parts_of_programs(be);
     test_copies(be, false);

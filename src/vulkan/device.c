@@ -294,23 +294,32 @@ static void zero_buf(mo_backend *be, mo_buf *buf, size_t offset, size_t bytes) {
     mo_vk_buffer_zero(vk_device_of(be), (vk_buffer *)buf, offset, bytes);
 }
 
-/* The CPU's strips suit a graphics card: 16 neighbouring threads read 16 neighbouring words. */
+/* The CPU's strips suit a graphics card: 16 neighbouring threads read 16 neighbouring words. Split
+ * into pieces they do not: no shader multiplies those. */
+static mo_matrix unsplit(const mo_matrix *src) {
+    mo_matrix m = *src;
+    m.pieces = 0;
+    return m;
+}
+
 static uint64_t weight_bytes(const mo_matrix *src, mo_layout layout) {
-    return mo_pack_bytes(src, layout);
+    mo_matrix m = unsplit(src);
+    return mo_pack_bytes(&m, layout);
 }
 
 static int weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo_weight *out) {
     vk_device *d = vk_device_of(be);
     memset(out, 0, sizeof *out);
-    size_t bytes = mo_pack_bytes(src, layout);
+    const mo_matrix m = unsplit(src);
+    size_t bytes = mo_pack_bytes(&m, layout);
     if (bytes == 0) return MOSHI_EINVAL;
     vk_buffer *b = mo_vk_buffer_new(d, bytes, false);
     void *packed = b ? mo_aligned_calloc(bytes) : NULL;
     mo_pool *pool = packed ? mo_pool_open(1) : NULL;
     if (pool) {
-        mo_pack(pool, src, layout, packed);
+        mo_pack(pool, &m, layout, packed);
         mo_vk_buffer_write(d, b, 0, packed, bytes);
-        *out = mo_weight_of(&b->base, src, layout);
+        *out = mo_weight_of(&b->base, &m, layout);
     }
     mo_pool_close(pool);
     mo_aligned_free(packed);
