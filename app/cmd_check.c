@@ -76,11 +76,11 @@ static int find_device(moshi_device_info *out, const char *name, app_error *err)
 static int choose_devices(check *c, const arguments *args, app_error *err) {
     const char *given = text_or(args, "device", NULL);
     bool cpu = app_env("MOSHI_USE_CPU") != NULL;
-    if (cpu && given && strcmp(given, "cpu") != 0)
+    if (cpu && given && !device_is_cpu(given))
         return app_fail(
             err, EXIT_USAGE,
             "--device %s has no effect: MOSHI_USE_CPU in the environment forces the CPU", given);
-    if (cpu) given = "cpu";
+    if (cpu && !given) given = "cpu";
     if (!given) given = app_env("MOSHI_DEVICE");
     if (!given || !strcmp(given, "auto")) return EXIT_OK; /* best_device() */
     if (!strcmp(given, "all")) {

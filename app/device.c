@@ -56,6 +56,10 @@ static void remember(const device_choice *c, const trial *what) {
     fclose(f);
 }
 
+bool device_is_cpu(const char *name) {
+    return !strncmp(name, "cpu", 3) && (name[3] == 0 || name[3] == '/');
+}
+
 /* ---- what crashed --------------------------------------------------------------------------- */
 
 typedef struct crash_history {
@@ -96,7 +100,7 @@ static void tell(const crash_history *h, const char *then) {
 bool device_tell_crashes_of(const char *device) {
     crash_history h = crashes_of(device);
     bool any = h.n > 0;
-    if (strcmp(device, "cpu") != 0) tell(&h, "; trying it again because it was asked for");
+    if (!device_is_cpu(device)) tell(&h, "; trying it again because it was asked for");
     free(h.reports);
     return any;
 }
@@ -106,7 +110,7 @@ void device_tell_crashes(void) {
     int n = h.reports ? crash_list(h.reports) : 0;
     for (int i = 0; i < n; i++) {
         const crash_report *r = &h.reports[i];
-        bool device = r->device[0] && strcmp(r->device, "cpu") != 0;
+        bool device = r->device[0] && !device_is_cpu(r->device);
         /* One that may matter for the choice of a device is told when there is one. */
         if (device && !strcmp(r->build, build_id())) continue;
         if (!r->told) print_crash(r, "; going on as usual");
@@ -170,8 +174,11 @@ int device_find(moshi_device_info *out, const char *name, app_error *err) {
     app_error why;
     size_t i;
     json_t *fact;
-    if (!strcmp(name, "cpu"))
-        return moshi_device_find(name, out, NULL) == 0 ? EXIT_OK : EXIT_INTERNAL;
+    if (device_is_cpu(name)) {
+        moshi_error e;
+        if (moshi_device_find(name, out, &e) == 0) return EXIT_OK;
+        return app_fail(err, EXIT_DEVICE, "%s", e.text);
+    }
     int rc = ask(name, asked, &why, err);
     if (rc != EXIT_OK) return rc;
     json_array_foreach(newest(), i, fact) {
@@ -232,7 +239,7 @@ static int prove(const device_choice *c, const trial *what, bool crashed, bool *
     probe_result r;
     int lines;
     trial t = *what;
-    *works = !strcmp(c->name, "cpu") ||
+    *works = device_is_cpu(c->name) ||
              (!crashed && memory_line(line, sizeof line, c, what) && remembered(line, &lines));
     if (*works) return EXIT_OK;
     t.device = c->name;
@@ -271,7 +278,7 @@ static int consider(device_choice *c, const trial *what, bool *take, app_error *
     crash_history h = crashes_of(c->name);
     bool avoid = h.news || h.n >= OFTEN, crashed = h.n > 0;
     *take = false;
-    if (avoid && strcmp(c->name, "cpu") != 0) {
+    if (avoid && !device_is_cpu(c->name)) {
         tell(&h, "; not using that device this time");
         if (!h.news) /* told each on its own day: in short */
             fprintf(stderr, "moshi: %s crashed %d times; not using it\n", c->name, h.n);
@@ -292,11 +299,11 @@ static int wanted(const arguments *args, const char **name, app_error *err) {
     bool given = option_given(args, "device"), cpu = app_env("MOSHI_USE_CPU") != NULL;
     *name = given ? option_text(args, "device") : named;
     if (!cpu) return EXIT_OK;
-    if (*name && strcmp(*name, "cpu") != 0)
+    if (*name && !device_is_cpu(*name))
         return app_fail(err, EXIT_USAGE,
                         "%s%s has no effect: MOSHI_USE_CPU in the environment forces the CPU",
                         given ? "--device " : "MOSHI_DEVICE=", *name);
-    *name = "cpu";
+    if (!*name) *name = "cpu";
     return EXIT_OK;
 }
 
@@ -326,7 +333,7 @@ const char *device_cache(const char *device) {
     static char path[PATH_MAX];
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     bool own = cache && cache[0] == '/';
-    if (!device || !strcmp(device, "cpu") || (!own && (!home || home[0] != '/'))) return NULL;
+    if (!device || device_is_cpu(device) || (!own && (!home || home[0] != '/'))) return NULL;
     int n =
         snprintf(path, sizeof path, "%s%s", own ? cache : home, own ? "/moshi" : "/.cache/moshi");
     if (n < 0 || n >= (int)sizeof path) return NULL;
@@ -339,7 +346,7 @@ const char *device_cache(const char *device) {
 
 bool device_give_up(const device_choice *c, int code, const char *why) {
     bool device = code == MOSHI_EDEVICE || code == MOSHI_ENOMEM;
-    if (c->insisted || !device || !strcmp(c->name, "cpu")) return false;
+    if (c->insisted || !device || device_is_cpu(c->name)) return false;
     fprintf(stderr, "moshi: device '%s' cannot be used: %s\n", c->name, why);
     return true;
 }

@@ -29,6 +29,8 @@ int device_find(moshi_device_info *out, const char *name, app_error *err);
 /* All devices, best first, likewise; returns how many of the first `most` there are: the CPU at
  * least. */
 int device_list(moshi_device_info *out, int most);
+/* "cpu", or "cpu/" and a name of its kernels. */
+bool device_is_cpu(const char *name);
 /* What drives a device that one of these has seen; "". */
 const char *device_driver(const char *name);
 /* How many devices the machine has, those by request left out. Asked in a process of its own; 1,

@@ -1,6 +1,8 @@
 /* plan.c - asking the library for its own memory plan. */
 #include "plan.h"
 
+#include "device.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -149,7 +151,7 @@ void plan_make(memory_plan *plan, model_choice *choice, const moshi_model_info *
         snprintf(d->device, sizeof d->device, "%.60s", r.stage);
         snprintf(d->problem, sizeof d->problem, "%s", ended);
     }
-    if (plan->n > 0 && !strcmp(plan->devices[plan->n - 1].device, "cpu")) return;
+    if (plan->n > 0 && device_is_cpu(plan->devices[plan->n - 1].device)) return;
     if (plan->n == PLAN_DEVICES) plan->n--;
     device_plan *cpu = &plan->devices[plan->n++];
     *cpu = (device_plan){.device = "cpu"};

@@ -79,7 +79,7 @@ static int try_device(const side *s, side_setup *setup, app_error *err) {
                .model = &setup->model,
                .threads = s->v.threads,
                .flags = s->v.exact ? MOSHI_EXACT : 0};
-    if (!s->v.device || !strcmp(s->v.device, "cpu")) return EXIT_OK;
+    if (!s->v.device || device_is_cpu(s->v.device)) return EXIT_OK;
     device_tell_crashes_of(s->v.device);
     int rc = trial_do(&t, DEADLINE_S, &r, &verdict, reason, sizeof reason, err);
     bool gone = !strcmp(verdict, "crashed") || !strcmp(verdict, "hung");

@@ -27,6 +27,13 @@ static int tell_error(probe *p, const moshi_error *err) {
     return err->code == MOSHI_EMODEL || err->code == MOSHI_EINVAL ? TRIAL_MODEL : TRIAL_FAILED;
 }
 
+static void tell_device(probe *p, const moshi_device_info *d) {
+    probe_tell(p, json_pack("{s:{s:s, s:s, s:o, s:o, s:I, s:b}}", "device", "name", d->name, "kind",
+                            d->kind, "description", json_text(d->description), "driver",
+                            json_text(d->driver), "memory_bytes", (json_int_t)d->memory_bytes,
+                            "on_request", d->on_request));
+}
+
 int trial_list(probe *p, const json_t *ctx) {
     enum { MOST = 32 };
     moshi_device_info all[MOST], d;
@@ -34,15 +41,13 @@ int trial_list(probe *p, const json_t *ctx) {
     const char *asked = json_string_value(ctx);
     probe_stage(p, "looking for devices");
     int n = moshi_device_list(all, MOST);
-    for (int i = 0; i < n; i++)
-        probe_tell(p, json_pack("{s:{s:s, s:s, s:o, s:o, s:I, s:b}}", "device", "name", all[i].name,
-                                "kind", all[i].kind, "description", json_text(all[i].description),
-                                "driver", json_text(all[i].driver), "memory_bytes",
-                                (json_int_t)all[i].memory_bytes, "on_request", all[i].on_request));
-    if (asked && moshi_device_find(asked, &d, &err) == 0)
+    for (int i = 0; i < n; i++) tell_device(p, &all[i]);
+    if (asked && moshi_device_find(asked, &d, &err) == 0) {
+        if (strchr(d.name, '/')) tell_device(p, &d); /* with kernels by name it is on no list */
         probe_tell(p, json_pack("{s:s}", "asked", d.name));
-    else if (asked)
+    } else if (asked) {
         probe_tell(p, json_pack("{s:o}", "refused", json_text(err.text)));
+    }
     return 0;
 }
 
@@ -78,7 +83,7 @@ static int on_weights(void *user, uint64_t done, uint64_t total) {
 static int check_memory(probe *p, const char *device, uint64_t needed) {
     uint64_t available = system_memory_available();
     probe_tell(p, json_pack("{s:I}", "memory", (json_int_t)needed));
-    if (strcmp(device, "cpu") != 0 || available == 0 || needed <= available) return TRIAL_WORKS;
+    if (!device_is_cpu(device) || available == 0 || needed <= available) return TRIAL_WORKS;
     char text[128];
     snprintf(text, sizeof text, "the model needs %.1f GB of memory, %.1f GB are available",
              (double)needed * 1e-9, (double)available * 1e-9);

@@ -107,8 +107,9 @@ MOSHI_API int moshi_device_get(int index, moshi_device_info *info);
  * best graphics card, "vulkan:1" for one by number, "vulkan:radeon" for the first with that in its
  * description. Behind any of these "/plain" leaves out what only some cards can do, and
  * "/subgroup",
- * "/dot", "/half" or several joined by "+" take that and nothing else: "vulkan:0/subgroup+dot". 0
- * and *info filled, or MOSHI_EDEVICE. Asks no drivers when that is the CPU. */
+ * "/dot", "/half" or several joined by "+" take that and nothing else: "vulkan:0/subgroup+dot";
+ * "cpu/avx2" and the like take other kernels of the CPU than its best. 0 and *info filled, or
+ * MOSHI_EDEVICE. Asks no drivers when that is the CPU. */
 MOSHI_API int moshi_device_find(const char *name, moshi_device_info *info, moshi_error *err);
 
 /* What a device made of one op. Errors are relative to the largest number of the result. */

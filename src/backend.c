@@ -158,8 +158,10 @@ int mo_device_find(mo_device *out, const char *name, moshi_error *err) {
     const char *device = split_kernels(out, name ? name : "cpu", buf, sizeof buf);
     bool known = false;
     for (int i = 0; (out->ops = mo_backend_at(i)) != NULL; i++) {
-        if (!is_of(out->ops, device) || (out->kernels[0] && out->ops == &mo_backend_cpu)) continue;
+        if (!is_of(out->ops, device)) continue;
         known = true;
+        bool own = out->kernels[0] && out->ops->has_kernels;
+        if (own && !out->ops->has_kernels(out->kernels, &why)) continue;
         int n = list(out->ops, all, &why);
         out->nth = match(out->ops, device, all, n);
         if (out->nth < 0) continue;

@@ -340,8 +340,8 @@ typedef struct mo_backend_options {
     int level;   /* CPU: 0 the best the machine has, else force one (mo_cpu_level), for tests */
     int nth;     /* which device of the backend; the CPU backend has one */
     const char *cache;   /* NULL, or a directory for what a device compiles */
-    const char *kernels; /* NULL: the device's choice; Vulkan: "plain", or of "subgroup", "dot" and
-                            "half" those that shall be used, joined by "+" */
+    const char *kernels; /* NULL: the device's choice; CPU: a level by name; Vulkan: "plain", or of
+                            "subgroup", "dot" and "half" those that shall be used, joined by "+" */
 } mo_backend_options;
 
 /* Seconds that threads have spent on ops, added up over threads; and on products of matrices and
@@ -384,6 +384,9 @@ typedef struct mo_backend_ops {
     void (*program_free)(mo_backend *be, mo_program *p);
     /* Run ops first .. last-1 for the slots with exec[slot] != 0 and wait. 0, or MOSHI_EDEVICE. */
     int (*run)(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec);
+    /* Has this machine kernels of that name? If not, *why has the names there are. NULL: open()
+     * will tell. */
+    bool (*has_kernels)(const char *name, moshi_error *why);
     /* How many bytes weights and states may still take; UINT64_MAX, or no function: unknown. */
     uint64_t (*room)(mo_backend *be);
     int (*threads)(const mo_backend *be);

@@ -1,10 +1,14 @@
 #include "drive.h"
 
+#include "cpu/kernels.h"
+
 #include <sndfile.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 static void *grow(void *p, size_t size, size_t need, size_t *cap) {
     if (need <= *cap) return p;
@@ -194,11 +198,30 @@ moshi_engine *open_engine(const char *path, const moshi_blob *blobs, size_t n_bl
                                                     .flags = flags});
 }
 
+/* Half of the runs compute with the best kernels, the others with some lesser ones of this machine:
+ * what holds must hold on all of them. Not those in plain C, which are slow and have tests of their
+ * own. */
+static const char *device_of_run(void) {
+    static char name[MOSHI_DEVICE_NAME];
+    if (getenv("TEST_DEVICE")) return getenv("TEST_DEVICE");
+    if (name[0]) return name;
+    mo_cpu_level lesser[MO_CPU_LEVEL_COUNT], best = mo_cpu_level_best();
+    int n = 0;
+    for (mo_cpu_level l = MO_CPU_LEVEL_C + 1; l < best; l++)
+        if (mo_kernels_get(l)) lesser[n++] = l;
+    test_rng rng = {(uint64_t)time(NULL) * 65537 + (uint64_t)getpid()};
+    int pick = n ? rng_below(&rng, 2 * n) : 0;
+    snprintf(name, sizeof name, "cpu/%s", mo_cpu_level_name(pick < n ? lesser[pick] : best));
+    if (pick >= n) snprintf(name, sizeof name, "cpu");
+    fprintf(stderr, "computing on %s; TEST_DEVICE=%s repeats it\n", name, name);
+    return name;
+}
+
 moshi_engine *open_engine_with(const moshi_engine_options *options) {
     moshi_engine *engine = NULL;
     moshi_error err = {0};
     moshi_engine_options o = *options;
-    if (!o.device) o.device = getenv("TEST_DEVICE");
+    if (!o.device) o.device = device_of_run();
     if (moshi_engine_open(&engine, &o, &err) < 0) test_die("engine: %s", err.text);
     return engine;
 }
@@ -229,7 +252,7 @@ moshi_codec *open_codec(const char *path, const moshi_blob *blobs, size_t n_blob
     moshi_codec_options o = {.model = path,
                              .blobs = blobs,
                              .n_blobs = n_blobs,
-                             .device = getenv("TEST_DEVICE"),
+                             .device = device_of_run(),
                              .codebooks = codebooks,
                              .frames_per_call = frames_per_call,
                              .flags = flags};

@@ -60,9 +60,35 @@ static int cpu_list(moshi_device_info *info, int most, moshi_error *why) {
     return 1;
 }
 
+static int level_named(const char *name) {
+    int l = MO_CPU_LEVEL_COUNT - 1;
+    while (l > 0 && (!mo_kernels_get((mo_cpu_level)l) ||
+                     strcmp(name, mo_cpu_level_name((mo_cpu_level)l)) != 0))
+        l--;
+    return l;
+}
+
+static bool cpu_has_kernels(const char *name, moshi_error *why) {
+    char known[128] = "";
+    if (level_named(name)) return true;
+    for (int l = MO_CPU_LEVEL_C; l < MO_CPU_LEVEL_COUNT; l++) {
+        size_t at = strlen(known);
+        if (mo_kernels_get((mo_cpu_level)l))
+            snprintf(known + at, sizeof known - at, "%s%s", at ? ", " : "",
+                     mo_cpu_level_name((mo_cpu_level)l));
+    }
+    mo_fail(why, MOSHI_EDEVICE, "the kernels of this processor are %s", known);
+    return false;
+}
+
 static int cpu_open(mo_backend **out, const mo_backend_options *options, moshi_error *err) {
     int threads = options ? options->threads : 0, level = options ? options->level : 0;
+    const char *named = options ? options->kernels : NULL;
     *out = NULL;
+    if (named && named[0]) {
+        if (!cpu_has_kernels(named, err)) return MOSHI_EDEVICE;
+        level = level_named(named);
+    }
     if (threads < 0 || threads > MAX_THREADS)
         return mo_fail(err, MOSHI_EINVAL, "cpu: threads must be 1 to %d, not %d", MAX_THREADS,
                        threads);
@@ -302,6 +328,7 @@ const mo_backend_ops mo_backend_cpu = {.name = "cpu",
                                        .list = cpu_list,
                                        .open = cpu_open,
                                        .close = cpu_close,
+                                       .has_kernels = cpu_has_kernels,
                                        .alloc = cpu_alloc,
                                        .free = cpu_free,
                                        .write = cpu_write,
