@@ -315,7 +315,8 @@ static mo_backend *open_with(const char *name, const char *kernels) {
     return be;
 }
 
-/* Products of bytes and widened halves have the bits of the plain shaders, in every format. */
+/* Products of bytes, widened halves and workgroups of any width have the bits of the plain shaders,
+ * in every format. */
 static void test_same_bits(mo_backend *plain, mo_backend *be) {
     test_rng rng = {17};
     for (int i = 0; i < N_FORMATS; i++)
@@ -351,10 +352,15 @@ static void test_variants(const char *name) {
     CHECK(!strcmp(plain->ops->kernels(plain), "vulkan") && !((vk_device *)plain)->uses, "plain");
     snprintf(full, sizeof full, "%s/plain", name);
     CHECK(moshi_device_check(full, 0, note, full, &err) == 0, "%s: %s", full, err.text);
-    if (offers & (VK_DOT | VK_HALF)) {
-        mo_backend *be =
-            open_with(name, offers & VK_DOT ? offers & VK_HALF ? "dot+half" : "dot" : "half");
-        CHECK(((vk_device *)be)->uses == (offers & (VK_DOT | VK_HALF)), "uses what is named");
+    const unsigned same = offers & (VK_DOT | VK_HALF);
+    for (int pass = 0; pass < 2; pass++) {
+        mo_backend *be = open_with(name, pass || !same     ? "plain"
+                                         : same == VK_DOT  ? "dot"
+                                         : same == VK_HALF ? "half"
+                                                           : "dot+half");
+        CHECK(((vk_device *)be)->uses == (pass ? 0 : same), "uses what is named");
+        for (int i = 0; i < VK_MOST_PIPELINES; i++)
+            ((vk_device *)be)->choices[i].width = pass ? 2 : 0;
         test_same_bits(plain, be);
         be->ops->close(be);
     }
@@ -369,12 +375,125 @@ static void test_variants(const char *name) {
     CHECK(mo_vk_variants_choose(&old, "subgroup+dot", &err) == MOSHI_EDEVICE &&
               strstr(err.text, "offers no 'dot'"),
           "%s", err.text);
+    old.usual = old.offers;
     CHECK(mo_vk_variants_choose(&old, NULL, &err) == 0 && !strcmp(old.kernels, "vulkan+subgroup"),
           "%s", old.kernels);
     CHECK(mo_vk_variant_of(&old, "norm") == mo_vk_shader_find("norm_subgroup") &&
               mo_vk_variant_of(&old, "grid") == mo_vk_shader_find("grid") &&
               mo_vk_variant_of(&old, "none") < 0,
           "variants by name");
+}
+
+/* ---- files ---------------------------------------------------------------------------------- */
+
+/* Bytes of a file, NULL when there is none. */
+static uint8_t *slurp(const char *path, size_t *n) {
+    FILE *f = fopen(path, "rb");
+    *n = 0;
+    if (!f) return NULL;
+    uint8_t *data = test_alloc(1 << 24, 1);
+    *n = fread(data, 1, 1 << 24, f);
+    fclose(f);
+    return data;
+}
+
+static void spill(const char *path, const uint8_t *data, size_t n) {
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(data, 1, n, f) != n || fclose(f) != 0) test_die("%s: cannot be written", path);
+}
+
+/* ---- timing --------------------------------------------------------------------------------- */
+
+/* Workgroups of 256 that do nothing: the fastest of all, and wrong. */
+static struct {
+    vk_device *device;
+    PFN_vkCmdBindPipeline bind;
+    PFN_vkCmdDispatch dispatch;
+    bool lazy;
+} cheat;
+
+static VKAPI_ATTR void VKAPI_CALL cheat_bind(VkCommandBuffer c, VkPipelineBindPoint point,
+                                             VkPipeline pipeline) {
+    cheat.lazy = false;
+    for (int i = 0; i < VK_MOST_PIPELINES; i++)
+        cheat.lazy |= cheat.device->pipelines[i][2] == pipeline;
+    cheat.bind(c, point, pipeline);
+}
+
+static VKAPI_ATTR void VKAPI_CALL cheat_dispatch(VkCommandBuffer c, uint32_t x, uint32_t y,
+                                                 uint32_t z) {
+    if (!cheat.lazy) cheat.dispatch(c, x, y, z);
+}
+
+/* Open with a cache, make a product, close; *choice: of the q8_0 shader, when opened and at last.
+ * The result has the bits of the plain shader. */
+static void tuned_run(const char *name, const char *directory, bool cheats, mo_backend *plain,
+                      vk_choice *opened, vk_choice *closed) {
+    mo_device dev;
+    mo_backend *be;
+    moshi_error err = {0};
+    test_rng rng = {23};
+    const int base = mo_vk_shader_find("qlinear_1_1");
+    const mo_backend_options o = {.cache = directory};
+    mo_matrix m = random_matrix(&formats[3], 64, 1024, &rng);
+    float x[1024];
+    if (mo_device_find(&dev, name, &err) != 0) test_die("%s", err.text);
+    mo_backend_options own = o;
+    own.nth = dev.nth;
+    if (dev.ops->open(&be, &own, &err) != 0) test_die("%s", err.text);
+    vk_device *d = (vk_device *)be;
+    d->tune_from = 0;
+    if (cheats) {
+        cheat.device = d;
+        cheat.bind = d->fns.CmdBindPipeline;
+        cheat.dispatch = d->fns.CmdDispatch;
+        d->fns.CmdBindPipeline = cheat_bind;
+        d->fns.CmdDispatch = cheat_dispatch;
+    }
+    *opened = d->choices[base];
+    for (int k = 0; k < 1024; k++) x[k] = rng_f32(&rng);
+    float *a = run_linear_on(plain, &m, 1, 1, x), *b = run_linear_on(be, &m, 1, 1, x);
+    CHECK(!memcmp(a, b, 64 * sizeof *a), "bits after timing");
+    *closed = d->choices[base];
+    CHECK(strstr(be->ops->kernels(be), "qlinear_1_1") != NULL, "%s", be->ops->kernels(be));
+    free(a);
+    free(b);
+    matrix_free(&m);
+    be->ops->close(be);
+}
+
+/* Timed once and kept; one that computes wrong is not taken; a file that is not right is not there.
+ */
+static void test_timing(const char *name) {
+    char directory[] = "/tmp/moshi-vulkan-XXXXXX", path[600] = "";
+    vk_choice opened, closed, again;
+    size_t n;
+    if (!mkdtemp(directory)) test_die("no temporary directory");
+    mo_backend *plain = open_with(name, "plain");
+    CHECK(!plain->ops->kernels(plain)[6], "named: %s", plain->ops->kernels(plain));
+    tuned_run(name, directory, true, plain, &opened, &closed);
+    CHECK(!opened.timed && closed.timed && closed.width != 2, "width %d is wrong", closed.width);
+    tuned_run(name, directory, false, plain, &opened, &again);
+    CHECK(opened.timed && opened.width == closed.width && opened.more == closed.more, "kept");
+    CHECK(again.timed && again.width == closed.width && again.more == closed.more,
+          "not timed again");
+    const vk_identity *id = &((vk_device *)plain)->identity;
+    snprintf(path, sizeof path, "%s/vulkan-%04x-%04x-%u.timed", directory, id->vendor, id->device,
+             id->driver);
+    uint8_t *file = slurp(path, &n);
+    if (CHECK(file && n > 64, "%s: %zu bytes", path, n)) {
+        file[n - 1] ^= 1;
+        spill(path, file, n);
+        tuned_run(name, directory, false, plain, &opened, &again);
+        CHECK(!opened.timed && again.timed, "a wrong file was taken");
+    }
+    free(file);
+    remove(path);
+    snprintf(path, sizeof path, "%s/vulkan-%04x-%04x-%u.bin", directory, id->vendor, id->device,
+             id->driver);
+    remove(path);
+    CHECK(remove(directory) == 0, "nothing else is left there");
+    plain->ops->close(plain);
 }
 
 /* ---- programs ------------------------------------------------------------------------------- */
@@ -607,22 +726,6 @@ static bool cache_taken(const char *name, const char *directory, char *path, siz
     bench_close(&b);
     be->ops->close(be);
     return taken;
-}
-
-/* Bytes of a file, NULL when there is none. */
-static uint8_t *slurp(const char *path, size_t *n) {
-    FILE *f = fopen(path, "rb");
-    *n = 0;
-    if (!f) return NULL;
-    uint8_t *data = test_alloc(1 << 24, 1);
-    *n = fread(data, 1, 1 << 24, f);
-    fclose(f);
-    return data;
-}
-
-static void spill(const char *path, const uint8_t *data, size_t n) {
-    FILE *f = fopen(path, "wb");
-    if (!f || fwrite(data, 1, n, f) != n || fclose(f) != 0) test_die("%s: cannot be written", path);
 }
 
 /* Found again; and whatever else lies in its place is passed over in silence and replaced. */
@@ -973,6 +1076,7 @@ int main(void) {
         test_device(all[i].name);
         test_variants(all[i].name);
         test_narrow_bindings(all[i].name);
+        test_timing(all[i].name);
         test_cache(all[i].name);
         test_placement(all[i].name);
         if (tested > 1) continue;

@@ -167,6 +167,7 @@ static void close_device(mo_backend *be) {
     vk_device *d = vk_device_of(be);
     if (d->stuck) { /* whatever frees would wait, and what is freed may still be written to */
         free(d->cache_path);
+        free(d->choices_path);
         free(d);
         return;
     }

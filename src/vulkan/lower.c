@@ -9,10 +9,6 @@
 
 enum { UNITS_PER_Y = 32768, STRIPS_PER_X = 65528 };
 
-typedef struct span {
-    uint32_t offset, slot, row;
-} span;
-
 /* Where a binding may begin on every device, and what ranges are worth. */
 enum { ALIGNED_BYTES = 256, ALIGNED_WORDS = ALIGNED_BYTES / 4 };
 
@@ -55,6 +51,8 @@ static vk_dispatch *add(mo_program *p, const char *shader, uint32_t x, uint32_t 
     memset(d, 0, sizeof *d);
     d->shader = mo_vk_variant_of(p->device, shader);
     if (d->shader < 0) return NULL;
+    d->base = -1;
+    d->width = VK_USUAL_WIDTH;
     d->groups[0] = x;
     d->groups[1] = units < UNITS_PER_Y ? units : UNITS_PER_Y;
     d->groups[2] = ceil_div(units, UNITS_PER_Y);
@@ -158,13 +156,6 @@ static bool embed(mo_program *p, const mo_op_embed_sum *op) {
 
 /* ---- linear --------------------------------------------------------------------------------- */
 
-typedef struct linear_push {
-    span src, add, dst;
-    uint32_t rows, units, cols, first, has_bias, has_scale, has_add;
-    uint32_t stride, taps, run, tap_step;
-    uint32_t blocks, group_blocks, strip_words;
-} linear_push;
-
 /* Quantised rows: 8 words of numbers and 4 of sums for each block. */
 static uint64_t record_bytes(const linear_push *l) {
     return (uint64_t)l->units * l->blocks * 12 * 4;
@@ -189,6 +180,7 @@ static bool linear_part(mo_program *p, const mo_op_linear *op, const char *shade
                         uint32_t first, uint32_t n, uint64_t strip_bytes, uint32_t tile) {
     vk_dispatch *d = add(p, shader, n, ceil_div(l->units, tile));
     if (!d) return false;
+    d->base = mo_vk_shader_find(shader); /* mo_vk_tune() says which variant */
     l->first = first * MO_STRIP;
     bind(d, 1, op->w->buf);
     d->bind[1].offset = first * strip_bytes;
@@ -411,12 +403,21 @@ static uint32_t reach_of(const mo_op_attend *op) {
     return (uint32_t)(op->context < op->kv.capacity ? op->context : op->kv.capacity);
 }
 
-static bool attend_part(mo_program *p, const mo_op_attend *op, const ring_part *part) {
+enum { ATTEND_PART = 128 /* positions that a workgroup takes: attend.glsl */ };
+
+/* What `parts` workgroups make of every head of every query, for attend_merge.comp. */
+static uint64_t made_bytes(const mo_program *p, const mo_op_attend *op, uint32_t parts) {
+    uint64_t heads = (uint64_t)p->n_slots * (uint64_t)op->out.rows * (uint64_t)op->heads;
+    return parts > 1 ? heads * parts * (2 + (uint64_t)op->kv.head_dim) * 4 : 0;
+}
+
+static bool attend_part(mo_program *p, const mo_op_attend *op, const ring_part *part,
+                        uint32_t parts) {
     const mo_kv *kv = &op->kv;
     const uint32_t shared_by = (uint32_t)(op->heads / kv->kv_heads);
     const struct {
         span qkv, pos, dst;
-        uint32_t rows, units, heads, kv_heads, head_dim, capacity, row_words, dtype, context, reach;
+        uint32_t rows, units, heads, kv_heads, head_dim, capacity, row_words, dtype, context, parts;
         int32_t static_pos;
         float scale;
         uint32_t first_head, first_word;
@@ -432,29 +433,53 @@ static bool attend_part(mo_program *p, const mo_op_attend *op, const ring_part *
            (uint32_t)(kv->row_bytes / 4),
            shader_dtype(kv->dtype),
            (uint32_t)op->context,
-           reach_of(op),
+           parts,
            position_of(&op->pos, op->static_pos),
            (float)(1.0 / sqrt((double)kv->head_dim)),
            part->first * shared_by,
            part->first_word};
-    vk_dispatch *d = add(p, "attend", part->n * shared_by, v.units);
+    vk_dispatch *d = add(p, "attend", part->n * shared_by * parts, v.units);
     if (!d) return false;
     bind_view(p, d, 1, &op->qkv);
     bind_view(p, d, 2, &op->pos);
     bind_ring(d, 3, kv, part);
-    bind_scratch(p, d, 5, (uint64_t)v.units * v.heads * v.reach * 4);
+    if (parts > 1) bind_scratch(p, d, 5, made_bytes(p, op, parts));
     bind_view(p, d, 6, &op->out);
     PUSH(d, v);
     return true;
 }
 
+static bool attend_merge(mo_program *p, const mo_op_attend *op, uint32_t parts) {
+    const struct {
+        span pos, dst;
+        uint32_t rows, units, heads, head_dim, capacity, context, parts;
+        int32_t static_pos;
+    } v = {span_of(p, &op->pos),
+           span_of(p, &op->out),
+           (uint32_t)op->out.rows,
+           (uint32_t)(p->n_slots * op->out.rows),
+           (uint32_t)op->heads,
+           (uint32_t)op->kv.head_dim,
+           (uint32_t)op->kv.capacity,
+           (uint32_t)op->context,
+           parts,
+           position_of(&op->pos, op->static_pos)};
+    vk_dispatch *d = add(p, "attend_merge", v.heads, v.units);
+    if (!d) return false;
+    bind_view(p, d, 1, &op->pos);
+    bind_scratch(p, d, 2, made_bytes(p, op, parts));
+    bind_view(p, d, 3, &op->out);
+    PUSH(d, v);
+    return true;
+}
+
 static bool attend(mo_program *p, const mo_op_attend *op) {
-    uint32_t heads = (uint32_t)op->kv.kv_heads;
+    const uint32_t heads = (uint32_t)op->kv.kv_heads, parts = ceil_div(reach_of(op), ATTEND_PART);
     for (ring_part part = {0}; part.first < heads; part.first += part.n) {
         part = ring_part_at(p, &op->kv, part.first);
-        if (!attend_part(p, op, &part)) return false;
+        if (!attend_part(p, op, &part, parts)) return false;
     }
-    return true;
+    return parts == 1 || attend_merge(p, op, parts);
 }
 
 /* ---- tokens --------------------------------------------------------------------------------- */

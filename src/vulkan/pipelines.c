@@ -36,7 +36,8 @@ int mo_vk_pipelines_open(vk_device *d, const char *cache, moshi_error *err) {
 
 void mo_vk_pipelines_close(vk_device *d) {
     for (int i = 0; i < N_SHADERS; i++)
-        if (d->pipelines[i]) d->fns.DestroyPipeline(d->device, d->pipelines[i], NULL);
+        for (int w = 0; w < VK_WIDTHS; w++)
+            if (d->pipelines[i][w]) d->fns.DestroyPipeline(d->device, d->pipelines[i][w], NULL);
     mo_vk_cache_close(d);
     if (d->layout) d->fns.DestroyPipelineLayout(d->device, d->layout, NULL);
     if (d->set_layout) d->fns.DestroyDescriptorSetLayout(d->device, d->set_layout, NULL);
@@ -48,14 +49,23 @@ int mo_vk_shader_find(const char *name) {
     return -1;
 }
 
+const char *mo_vk_shader_name(int shader) {
+    return shader < N_SHADERS ? shaders[shader].name : NULL;
+}
+
 uint64_t mo_vk_shaders_sum(void) {
     uint64_t sum = MO_VK_SUM;
     for (int i = 0; i < N_SHADERS; i++) sum = mo_vk_sum(sum, shaders[i].words, shaders[i].bytes);
     return sum;
 }
 
-VkPipeline mo_vk_pipeline(vk_device *d, int shader) {
-    if (d->pipelines[shader]) return d->pipelines[shader];
+/* Where a shader leaves it open, constant 0 is how many threads a workgroup has. */
+VkPipeline mo_vk_pipeline(vk_device *d, int shader, int width) {
+    VkPipeline made = d->pipelines[shader][width];
+    if (made) return made;
+    const uint32_t threads = 64u << width;
+    const VkSpecializationMapEntry entry = {0, 0, sizeof threads};
+    const VkSpecializationInfo constants = {1, &entry, sizeof threads, &threads};
     const VkShaderModuleCreateInfo code = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
                                            .codeSize = shaders[shader].bytes,
                                            .pCode = shaders[shader].words};
@@ -66,12 +76,12 @@ VkPipeline mo_vk_pipeline(vk_device *d, int shader) {
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                   .module = module,
-                  .pName = "main"},
+                  .pName = "main",
+                  .pSpecializationInfo = &constants},
         .layout = d->layout};
-    VkPipeline made = NULL;
     VkResult rc = d->fns.CreateComputePipelines(d->device, d->cache, 1, &info, NULL, &made);
     d->fns.DestroyShaderModule(d->device, module, NULL);
     d->cache_fresh = true;
-    d->pipelines[shader] = rc == VK_SUCCESS ? made : NULL;
-    return d->pipelines[shader];
+    d->pipelines[shader][width] = rc == VK_SUCCESS ? made : NULL;
+    return d->pipelines[shader][width];
 }

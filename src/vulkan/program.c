@@ -64,15 +64,15 @@ static bool record_dispatches(const mo_program *p, VkCommandBuffer c, int first,
     vk_device *d = p->device;
     const VkAccessFlags shader = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT;
     const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
-    int bound = -1;
+    VkPipeline bound = NULL;
     if (d->fns.BeginCommandBuffer(c, &begin) != VK_SUCCESS) return false;
     for (int i = first; i < last; i++) {
         const vk_dispatch *s = &p->dispatches[i];
         barrier(d, c, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, shader);
-        VkPipeline pipeline = mo_vk_pipeline(d, s->shader);
+        VkPipeline pipeline = mo_vk_pipeline(d, s->shader, s->width);
         if (!pipeline) return false;
-        if (s->shader != bound) d->fns.CmdBindPipeline(c, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline);
-        bound = s->shader;
+        if (pipeline != bound) d->fns.CmdBindPipeline(c, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline);
+        bound = pipeline;
         d->fns.CmdBindDescriptorSets(c, VK_PIPELINE_BIND_POINT_COMPUTE, d->layout, 0, 1,
                                      &p->sets[i], 0, NULL);
         d->fns.CmdPushConstants(c, d->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, VK_PUSH_BYTES,
@@ -98,8 +98,15 @@ static bool make_parts(mo_program *p) {
     return true;
 }
 
-/* Commands of ops first .. last - 1; NULL: they cannot be recorded. */
-static VkCommandBuffer part_of(mo_program *p, int first, int last) {
+bool mo_vk_program_prepare(mo_program *p) {
+    return make_sets(p) && make_parts(p);
+}
+
+void mo_vk_program_forget(mo_program *p) {
+    for (int i = 0; i < VK_PARTS; i++) p->parts[i].first = -1;
+}
+
+VkCommandBuffer mo_vk_program_part(mo_program *p, int first, int last) {
     for (int i = 0; i < VK_PARTS; i++)
         if (p->parts[i].first == first && p->parts[i].last == last) return p->parts[i].commands;
     vk_part *part = &p->parts[p->next_part];
@@ -139,8 +146,9 @@ mo_program *mo_vk_record(mo_backend *be, const mo_op *ops, int n, int slots) {
     p->starts = mo_calloc((size_t)n + 1, sizeof *p->starts);
     p->exec = mo_vk_buffer_new(d, (size_t)slots * VK_EXEC_BYTES, true);
     /* The whole list is not what frames run, but compiles every shader they need. */
-    if (p->starts && p->exec && mo_vk_lower(p, ops) && make_sets(p) && make_parts(p) &&
-        part_of(p, 0, n)) {
+    bool ok = p->starts && p->exec && mo_vk_lower(p, ops) && mo_vk_program_prepare(p);
+    if (ok) mo_vk_tune(p);
+    if (ok && mo_vk_program_part(p, 0, n)) {
         mo_vk_cache_save(d);
         return p;
     }
@@ -161,6 +169,6 @@ int mo_vk_run(mo_backend *be, mo_program *p, int first, int last, const uint8_t 
         any |= exec[slot] != 0;
     }
     if (!any || first == last) return d->lost ? MOSHI_EDEVICE : 0;
-    VkCommandBuffer commands = part_of(p, first, last);
+    VkCommandBuffer commands = mo_vk_program_part(p, first, last);
     return commands && mo_vk_submit(d, commands) ? 0 : MOSHI_EDEVICE;
 }

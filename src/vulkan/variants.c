@@ -5,6 +5,7 @@
  * start. */
 #include "vk.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,6 +14,8 @@ static const struct {
     unsigned bit;
 } known[] = {{"subgroup", VK_SUBGROUP}, {"dot", VK_DOT}, {"half", VK_HALF}};
 enum { N_KNOWN = sizeof known / sizeof known[0] };
+
+static const VkDeviceSize TUNE_FROM = 4 << 20; /* smaller models are fast anyway */
 
 /* ---- what a device offers ------------------------------------------------------------------- */
 
@@ -26,6 +29,16 @@ static bool has_subgroups(const vk_device *d) {
     d->lib.fns.GetPhysicalDeviceProperties2(d->physical, &p);
     return (s.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
            (s.supportedOperations & need) == need && s.subgroupSize > 1;
+}
+
+/* Some drivers play them. */
+static bool has_fast_dots(const vk_device *d) {
+    VkPhysicalDeviceShaderIntegerDotProductPropertiesKHR s = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES_KHR};
+    VkPhysicalDeviceProperties2 p = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
+                                     .pNext = &s};
+    d->lib.fns.GetPhysicalDeviceProperties2(d->physical, &p);
+    return s.integerDotProduct4x8BitPackedSignedAccelerated;
 }
 
 static bool has(const vk_device *d, const char *extension) {
@@ -58,6 +71,8 @@ void mo_vk_variants_ask(vk_device *d, vk_wanted *w) {
         w->chain = &w->dot;
         d->offers |= VK_DOT;
     }
+    d->usual = d->offers;
+    if ((d->offers & VK_DOT) && !has_fast_dots(d)) d->usual &= ~(unsigned)VK_DOT;
 }
 
 /* ---- which are used ------------------------------------------------------------------------- */
@@ -81,18 +96,32 @@ static int parse(const char *named, unsigned *out, moshi_error *err) {
     return 0;
 }
 
-static void describe(vk_device *d) {
-    snprintf(d->kernels, sizeof d->kernels, "vulkan");
-    for (int i = 0; i < N_KNOWN; i++) {
-        size_t n = strlen(d->kernels);
-        if (d->uses & known[i].bit)
-            snprintf(d->kernels + n, sizeof d->kernels - n, "+%s", known[i].name);
+static void say(vk_device *d, const char *fmt, ...) MO_PRINTF(2, 3);
+static void say(vk_device *d, const char *fmt, ...) {
+    size_t n = strlen(d->kernels);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(d->kernels + n, sizeof d->kernels - n, fmt, ap);
+    va_end(ap);
+}
+
+void mo_vk_variants_describe(vk_device *d) {
+    d->kernels[0] = 0;
+    say(d, "vulkan");
+    for (int i = 0; i < N_KNOWN; i++)
+        if (d->uses & known[i].bit) say(d, "+%s", known[i].name);
+    for (int i = 0; i < VK_MOST_PIPELINES; i++) {
+        const vk_choice *c = &d->choices[i];
+        if (!c->timed || !c->used) continue;
+        say(d, " %s/%d", mo_vk_shader_name(mo_vk_choice_shader(d, i, *c)), 64 << c->width);
     }
 }
 
 int mo_vk_variants_choose(vk_device *d, const char *named, moshi_error *err) {
-    d->uses = d->offers;
-    if (named && named[0]) {
+    d->uses = d->usual;
+    d->tune_from = TUNE_FROM;
+    d->named = named && named[0];
+    if (d->named) {
         int rc = parse(named, &d->uses, err);
         if (rc < 0) return rc;
     }
@@ -100,17 +129,27 @@ int mo_vk_variants_choose(vk_device *d, const char *named, moshi_error *err) {
         if (d->uses & ~d->offers & known[i].bit)
             return mo_fail(err, MOSHI_EDEVICE, "vulkan: this device offers no '%s' kernels",
                            known[i].name);
-    describe(d);
+    mo_vk_variants_describe(d);
     return 0;
 }
 
-int mo_vk_variant_of(const vk_device *d, const char *shader) {
+/* "norm", VK_SUBGROUP -> "norm_subgroup"; -1: there is none for any of these bits. */
+static int with_bits(const char *shader, unsigned bits) {
     char name[64];
     for (int i = 0; i < N_KNOWN; i++) {
-        if (!(d->uses & known[i].bit)) continue;
+        if (!(bits & known[i].bit)) continue;
         snprintf(name, sizeof name, "%s_%s", shader, known[i].name);
         int found = mo_vk_shader_find(name);
         if (found >= 0) return found;
     }
-    return mo_vk_shader_find(shader);
+    return -1;
+}
+
+int mo_vk_variant_of(const vk_device *d, const char *shader) {
+    int found = with_bits(shader, d->uses);
+    return found >= 0 ? found : mo_vk_shader_find(shader);
+}
+
+int mo_vk_choice_shader(const vk_device *d, int base, vk_choice c) {
+    return c.more ? with_bits(mo_vk_shader_name(base), d->offers) : base;
 }

@@ -4,6 +4,7 @@
  *   device.c     one opened device, submitting and waiting, the backend's table
  *   memory.c     blocks of device memory, buffers in them, copies to and from the host
  *   variants.c   shaders for what some devices can do
+ *   tune.c       which of them is the fastest here
  *   pipelines.c  shaders by name
  *   cache.c      compiled shaders from one start to the next
  *   lower.c      ops to dispatches
@@ -104,7 +105,9 @@ enum {
     VK_PUSH_BYTES = 128,
     VK_EXEC_BYTES = 256, /* from one slot's flag to the next */
     VK_PARTS = 4, /* of a program that stay recorded: a frame is two, a trace asks for more */
-    VK_MOST_PIPELINES = 96
+    VK_MOST_PIPELINES = 96,
+    VK_WIDTHS = 3, /* of workgroups that make products: 64, 128, 256 */
+    VK_USUAL_WIDTH = 1
 };
 
 typedef struct vk_block vk_block;
@@ -130,6 +133,11 @@ enum {
     VK_HALF = 4      /* half floats widened by the device: the same bits */
 };
 
+/* How a shader that makes products is used. `more`: its variant for what some devices can do. */
+typedef struct vk_choice {
+    uint8_t more, width, timed, used;
+} vk_choice;
+
 typedef struct vk_device {
     mo_backend base;
     vk_lib lib;
@@ -143,9 +151,15 @@ typedef struct vk_device {
     bool processor; /* it plays a graphics card: its heaps mean nothing */
     bool has_budget;
     unsigned offers, uses; /* of VK_SUBGROUP, ...; what is used is offered */
-    char kernels[48];      /* what is used, in words */
-    bool lost;             /* nothing more is asked of it */
-    bool stuck;            /* it never answered: even closing it might wait for ever */
+    unsigned usual;        /* of what is offered, what is used when nobody has timed it */
+    bool named;            /* somebody said what to use: nothing is timed */
+    char kernels[512];     /* what is used, in words */
+    vk_choice choices[VK_MOST_PIPELINES]; /* by number of the plain shader */
+    bool choices_fresh;                   /* something was timed since they were kept */
+    VkDeviceSize tune_from;               /* matrices that come to less are not timed */
+    double tuned_s;                       /* spent on timing */
+    bool lost;                            /* nothing more is asked of it */
+    bool stuck; /* it never answered: even closing it might wait for ever */
     VkDevice device;
     VkQueue queue;
     VkCommandPool pool;
@@ -157,9 +171,10 @@ typedef struct vk_device {
     VkPipelineLayout layout;
     VkPipelineCache cache;
     char *cache_path;   /* NULL: nowhere to keep it */
+    char *choices_path; /* likewise */
     uint64_t cache_sum; /* of what the file holds; 0: nothing that was of use */
     bool cache_fresh;   /* something was compiled since */
-    VkPipeline pipelines[VK_MOST_PIPELINES]; /* by number of the shader */
+    VkPipeline pipelines[VK_MOST_PIPELINES][VK_WIDTHS]; /* by number of the shader */
 } vk_device;
 
 static inline vk_device *vk_device_of(mo_backend *be) {
@@ -196,6 +211,10 @@ typedef struct vk_wanted {
 void mo_vk_variants_ask(vk_device *d, vk_wanted *wanted);
 /* Fill d->uses and d->kernels: `named` as in mo_backend_options.kernels. 0 or MOSHI_EDEVICE. */
 int mo_vk_variants_choose(vk_device *d, const char *named, moshi_error *err);
+/* Say in d->kernels what is used. */
+void mo_vk_variants_describe(vk_device *d);
+/* Number of the shader for a choice; -1: there is none such, or the device does not offer it. */
+int mo_vk_choice_shader(const vk_device *d, int base, vk_choice c);
 /* "norm" -> "norm_subgroup" where that is used and there is such a shader; -1 without "norm". */
 int mo_vk_variant_of(const vk_device *d, const char *shader);
 
@@ -206,8 +225,10 @@ int mo_vk_pipelines_open(vk_device *d, const char *cache, moshi_error *err);
 void mo_vk_pipelines_close(vk_device *d);
 /* Number of a shader; -1 for one there is none of. */
 int mo_vk_shader_find(const char *name);
+/* NULL past the last. */
+const char *mo_vk_shader_name(int shader);
 /* NULL when the driver does not take it. */
-VkPipeline mo_vk_pipeline(vk_device *d, int shader);
+VkPipeline mo_vk_pipeline(vk_device *d, int shader, int width);
 
 /* Sum of all shaders of this build. */
 uint64_t mo_vk_shaders_sum(void);
@@ -222,6 +243,8 @@ bool mo_vk_cache_open(vk_device *d, const char *directory);
 /* Write the file again if something was compiled since. */
 void mo_vk_cache_save(vk_device *d);
 void mo_vk_cache_close(vk_device *d);
+/* Write d->choices if something was timed since. */
+void mo_vk_choices_save(vk_device *d);
 
 /* ---- programs ------------------------------------------------------------------------------- */
 
@@ -232,8 +255,22 @@ typedef struct vk_range {
     bool scratch;               /* the program's, not buf */
 } vk_range;
 
+/* Of a view: its first element as bound, and from one slot or row to the next. */
+typedef struct span {
+    uint32_t offset, slot, row;
+} span;
+
+/* Push constants of products: linear.glsl. */
+typedef struct linear_push {
+    span src, add, dst;
+    uint32_t rows, units, cols, first, has_bias, has_scale, has_add;
+    uint32_t stride, taps, run, tap_step;
+    uint32_t blocks, group_blocks, strip_words;
+} linear_push;
+
 typedef struct vk_dispatch {
-    int shader;
+    int shader, width;
+    int base; /* products: number of the plain shader; else -1 */
     vk_range bind[VK_BINDINGS];
     uint32_t push[VK_PUSH_BYTES / 4];
     uint32_t groups[3];
@@ -269,6 +306,15 @@ struct mo_program {
 /* Fill dispatches, starts, numbers and scratch; false when out of memory, or out of what shaders
  * can do. */
 bool mo_vk_lower(mo_program *p, const mo_op *ops);
+
+/* Make what commands are recorded with, once there are dispatches and buffers. */
+bool mo_vk_program_prepare(mo_program *p);
+/* Commands of ops first .. last - 1; NULL: they cannot be recorded. */
+VkCommandBuffer mo_vk_program_part(mo_program *p, int first, int last);
+/* Other shaders: nothing that was recorded is right any more. */
+void mo_vk_program_forget(mo_program *p);
+/* Choose among shaders, timing those that were not before. */
+void mo_vk_tune(mo_program *p);
 
 mo_program *mo_vk_record(mo_backend *be, const mo_op *ops, int n, int slots);
 void mo_vk_program_free(mo_backend *be, mo_program *p);

@@ -1,5 +1,8 @@
 #version 450
-// attend.comp - one head of one query, scores in memory: backend.h, mo_op_attend.
+// attend.comp - one head of one query over PART positions: backend.h, mo_op_attend. Where more can be
+// seen, `parts` workgroups take PART of them each and attend_merge.comp puts together what they made:
+// a maximum, a sum and head_dim weighted values (Dao et al. 2023, Flash-Decoding). Parts begin with
+// the oldest position that is seen, on every device alike.
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 
@@ -8,11 +11,11 @@ layout(set = 0, binding = 1) readonly buffer Qkv { float data[]; } qkv;
 layout(set = 0, binding = 2) readonly buffer Pos { int data[]; } pos;
 layout(set = 0, binding = 3) readonly buffer K { uint words[]; } keys;
 layout(set = 0, binding = 4) readonly buffer V { uint words[]; } values;
-layout(set = 0, binding = 5) coherent buffer Scores { float data[]; } scores; // [units, heads, reach]
+layout(set = 0, binding = 5) buffer Made { float data[]; } made; // [units, heads, parts, 2 + head_dim]
 layout(set = 0, binding = 6) buffer Out { float data[]; } dst;
 layout(push_constant) uniform Push {
     view qkv, pos, dst;
-    uint rows, units, heads, kv_heads, head_dim, capacity, row_words, dtype, context, reach;
+    uint rows, units, heads, kv_heads, head_dim, capacity, row_words, dtype, context, parts;
     int static_pos; // below 0: at `pos`
     float scale;
     uint first_head, first_word; // what the bindings of keys and values begin with
@@ -20,6 +23,9 @@ layout(push_constant) uniform Push {
 
 #define THREADS 64
 #include "sums.glsl"
+#include "attend.glsl"
+
+shared float scores[PART];
 
 float score(uint q, uint k) {
     float sum = 0.0;
@@ -53,38 +59,48 @@ uint row_at(uint ring, uint position) {
 }
 
 void main() {
-    uint u = unit(), h = p.first_head + gl_WorkGroupID.x, t = gl_LocalInvocationID.x;
+    uint u = unit(), t = gl_LocalInvocationID.x;
+    uint part = gl_WorkGroupID.x % p.parts, bound_head = gl_WorkGroupID.x / p.parts;
+    uint h = p.first_head + bound_head;
     if (u >= p.units) return;
     uint slot = u / p.rows, row = u % p.rows;
     if (!takes_part(slot)) return;
-    uint q = at(p.qkv, slot, row) + h * p.head_dim, o = at(p.dst, slot, row) + h * p.head_dim;
+    uint q = at(p.qkv, slot, row) + h * p.head_dim;
     int start = p.static_pos < 0 ? pos.data[at(p.pos, slot, 0)] : p.static_pos;
     int here = start + int(row), oldest = start + int(p.rows) - int(p.capacity);
-    int from = max(max(here - int(p.context) + 1, oldest), 0);
-    uint n = uint(max(here - from + 1, 0)), s = (u * p.heads + h) * p.reach;
-    uint ring = (slot * p.kv_heads + gl_WorkGroupID.x / (p.heads / p.kv_heads)) * p.capacity;
-    float top = -3.402823466e38;
+    int from = max(max(here - int(p.context) + 1, oldest), 0) + int(part * PART);
+    int n_seen = min(here - from + 1, int(PART));
+    if (n_seen <= 0 && part > 0u) return; // attend_merge.comp does not look at it
+    uint n = uint(max(n_seen, 0));
+    uint ring = (slot * p.kv_heads + bound_head / (p.heads / p.kv_heads)) * p.capacity;
+    float top = -3.402823466e38, sum = 0.0;
     for (uint i = t; i < n; i += 64) {
         float x = score(q, row_at(ring, uint(from) + i));
-        scores.data[s + i] = x;
+        scores[i] = x;
         top = max(top, x);
     }
     top = largest(top);
-    float sum = 0.0;
     for (uint i = t; i < n; i += 64) {
-        float e = exp_of(scores.data[s + i] - top);
+        float e = exp_of(scores[i] - top);
         sum += e;
         if (p.dtype == I8)
             e *= uintBitsToFloat(values.words[row_at(ring, uint(from) + i)]);
-        scores.data[s + i] = e;
+        scores[i] = e;
     }
-    sum = total(sum);
-    memoryBarrierBuffer();
-    barrier();
+    sum = total(sum); // and the scores are seen by everybody
+    uint o = at(p.dst, slot, row) + h * p.head_dim;
+    uint m = ((u * p.heads + h) * p.parts + part) * (2 + p.head_dim);
+    if (p.parts > 1u && t == 0) {
+        made.data[m] = top;
+        made.data[m + 1] = sum;
+    }
     for (uint c = t; c < p.head_dim; c += 64) {
         float acc = 0.0;
         for (uint i = 0; i < n; i++)
-            acc = fma(scores.data[s + i], value(row_at(ring, uint(from) + i), c), acc);
-        dst.data[o + c] = n > 0u ? div_nearest(acc, sum) : 0.0;
+            acc = fma(scores[i], value(row_at(ring, uint(from) + i), c), acc);
+        if (p.parts > 1u)
+            made.data[m + 2 + c] = acc;
+        else
+            dst.data[o + c] = n > 0u ? div_nearest(acc, sum) : 0.0;
     }
 }

@@ -25,14 +25,18 @@ void main() {
         uint b = batch_row(m);
         x[m] = at(p.src, b / p.rows, b % p.rows * p.stride);
     }
-    float acc[TILE];
-    for (uint m = 0; m < TILE; m++) acc[m] = 0.0;
+    float acc[MOST_EACH * TILE];
+    for (uint i = 0; i < MOST_EACH * TILE; i++) acc[i] = 0.0;
     uint first = gl_WorkGroupID.x * p.taps * p.run * 16 + r;
     for (uint tap = 0; tap < p.taps; tap++) {
-        for (uint c = slice; c < p.run; c += SLICES) {
-            float f = weight(first + c * 16);
-            for (uint m = 0; m < TILE; m++) acc[m] = fma(f, src.data[x[m] + c], acc[m]);
-        }
+        for (uint c = slice; c < p.run; c += PARTIALS)
+            for (uint i = 0; i < EACH; i++) {
+                uint k = c + i * SLICES;
+                if (k >= p.run) continue;
+                float f = weight(first + k * 16);
+                for (uint m = 0; m < TILE; m++)
+                    acc[i * TILE + m] = fma(f, src.data[x[m] + k], acc[i * TILE + m]);
+            }
         first += p.run * 16;
         for (uint m = 0; m < TILE; m++) x[m] += p.tap_step;
     }

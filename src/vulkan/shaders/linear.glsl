@@ -1,10 +1,12 @@
 // linear.glsl - what products with plain and with quantised weights share. A workgroup makes the 16
-// outputs of one strip for TILE rows of the batch: thread t works for row t % 16 of the strip and
-// takes every SLICES-th column or block, so that neighbours read neighbouring words. Row b of the
-// batch is row b % rows of slot b / rows.
+// outputs of one strip for TILE rows of the batch: thread t works for row t % 16 of the strip, so that
+// neighbours read neighbouring words. A sum over columns or blocks is PARTIALS sums, of every
+// PARTIALS-th column or block each, added in order; a thread makes EACH of them. How many threads a
+// workgroup has (64, 128 or 256) is chosen with the pipeline and changes no bit. Row b of the batch is
+// row b % rows of slot b / rows.
 
-const uint SLICES = 8;
-layout(local_size_x = 128) in;
+layout(local_size_x_id = 0) in;
+const uint PARTIALS = 16, SLICES = gl_WorkGroupSize.x / 16, EACH = PARTIALS / SLICES;
 layout(set = 0, binding = 1) readonly buffer W { uint words[]; } w;
 layout(set = 0, binding = 2) readonly buffer Bias { float data[]; } bias;
 layout(set = 0, binding = 3) readonly buffer Scale { float data[]; } scale;
@@ -20,7 +22,7 @@ layout(push_constant) uniform Push {
     uint blocks, group_blocks, strip_words; // quantised ones
 } p;
 
-shared float partial[TILE * 128];
+shared float partial[TILE * PARTIALS * 16];
 
 // The last tile's missing rows repeat the last one, and are not written.
 uint batch_row(uint m) { return min(unit() * TILE + m, p.units - 1); }
@@ -32,17 +34,23 @@ bool tile_begin() {
     return any;
 }
 
-void tile_end(float acc[TILE]) {
+// Partial i of `acc`, of the TILE that belong to it, is that of slice + i * SLICES.
+const uint MOST_EACH = 4;
+
+void tile_end(float acc[MOST_EACH * TILE]) {
     uint t = gl_LocalInvocationID.x;
-    for (uint m = 0; m < TILE; m++) partial[m * 128 + t] = acc[m];
+    for (uint i = 0; i < EACH; i++)
+        for (uint m = 0; m < TILE; m++)
+            partial[m * PARTIALS * 16 + i * gl_WorkGroupSize.x + t] = acc[i * TILE + m];
     barrier();
-    uint m = t / 16, r = t % 16, b = unit() * TILE + m;
-    uint n = p.first + gl_WorkGroupID.x * 16 + r;
-    if (m >= TILE || b >= p.units || n >= p.cols || !takes_part(b / p.rows)) return;
-    float sum = 0.0;
-    for (uint s = 0; s < SLICES; s++) sum += partial[m * 128 + s * 16 + r];
-    if (p.has_bias != 0u) sum += bias.data[n];
-    if (p.has_scale != 0u) sum *= scale.data[n];
-    if (p.has_add != 0u) sum += add.data[at(p.add, b / p.rows, b % p.rows) + n];
-    dst.data[at(p.dst, b / p.rows, b % p.rows) + n] = sum;
+    for (uint o = t; o < TILE * 16; o += gl_WorkGroupSize.x) {
+        uint m = o / 16, r = o % 16, b = unit() * TILE + m, n = p.first + gl_WorkGroupID.x * 16 + r;
+        if (b >= p.units || n >= p.cols || !takes_part(b / p.rows)) continue;
+        float sum = 0.0;
+        for (uint s = 0; s < PARTIALS; s++) sum += partial[(m * PARTIALS + s) * 16 + r];
+        if (p.has_bias != 0u) sum += bias.data[n];
+        if (p.has_scale != 0u) sum *= scale.data[n];
+        if (p.has_add != 0u) sum += add.data[at(p.add, b / p.rows, b % p.rows) + n];
+        dst.data[at(p.dst, b / p.rows, b % p.rows) + n] = sum;
+    }
 }

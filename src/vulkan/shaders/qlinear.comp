@@ -106,20 +106,24 @@ float block_add(uint group, uint head, uint r, uint q[8], uint record, uint b, f
 void main() {
     uint r = gl_LocalInvocationID.x % 16, slice = gl_LocalInvocationID.x / 16, q[8];
     if (!tile_begin()) return;
-    float acc[TILE];
-    for (uint m = 0; m < TILE; m++) acc[m] = 0.0;
+    float acc[MOST_EACH * TILE];
+    for (uint i = 0; i < MOST_EACH * TILE; i++) acc[i] = 0.0;
     uint strip = gl_WorkGroupID.x * p.strip_words;
     const uint block_words = BLOCK_HEAD + NUMBERS;
     uint group_words = GROUP_HEAD + p.group_blocks * block_words;
-    for (uint b = slice; b < p.blocks; b += SLICES) {
-        uint group = strip + b / p.group_blocks * group_words;
-        uint head = group + GROUP_HEAD + b % p.group_blocks * block_words;
-        numbers(head + BLOCK_HEAD, r, q);
-        for (uint m = 0; m < TILE; m++)
-            acc[m] = block_add(group, head, r, q, batch_row(m) * p.blocks * 12, b, acc[m]);
-    }
+    for (uint first = slice; first < p.blocks; first += PARTIALS)
+        for (uint i = 0; i < EACH; i++) {
+            uint b = first + i * SLICES;
+            if (b >= p.blocks) continue;
+            uint group = strip + b / p.group_blocks * group_words;
+            uint head = group + GROUP_HEAD + b % p.group_blocks * block_words;
+            numbers(head + BLOCK_HEAD, r, q);
+            for (uint m = 0; m < TILE; m++)
+                acc[i * TILE + m] =
+                    block_add(group, head, r, q, batch_row(m) * p.blocks * 12, b, acc[i * TILE + m]);
+        }
 #if FORM == ROWS8
-    for (uint m = 0; m < TILE; m++) acc[m] *= word_at(strip, r);
+    for (uint i = 0; i < EACH * TILE; i++) acc[i] *= word_at(strip, r);
 #endif
     tile_end(acc);
 }
