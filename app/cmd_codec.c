@@ -11,15 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* With --whole the transformers take this many frames at once. The exact mask makes the result
- * independent of it. */
-enum { WHOLE_FRAMES = 16 };
+/* Frames of a file that are computed together: the result does not depend on it. */
+enum { FRAMES_AT_ONCE = 16 };
 
 typedef struct codec_run {
     const arguments *args;
     moshi_codec *codec;
     moshi_codec_info info;
-    size_t block;   /* frames per call */
+    size_t block;   /* frames at once */
     float *pcm;     /* [block * frame_samples] */
     int32_t *codes; /* [block, codebooks] */
     progress bar;
@@ -42,15 +41,15 @@ static int check_arguments(const arguments *args, const char *name, const char *
 static int codec_run_open(codec_run *run, const arguments *args, int64_t codebooks,
                           const char *asked, app_error *err) {
     double started = app_now_s();
-    bool whole = option_given(args, "whole");
     moshi_codec_options options = {.codebooks = (int)codebooks,
-                                   .frames_per_call = whole ? WHOLE_FRAMES : 1,
-                                   .flags = whole ? MOSHI_EXACT_MASK : 0};
+                                   .frames_per_call = 1,
+                                   .flags = option_given(args, "whole") ? MOSHI_EXACT_MASK : 0,
+                                   .calls_at_once = FRAMES_AT_ONCE};
     run->args = args;
     int rc = model_open_codec(&run->codec, args, options, asked, err);
     if (rc != EXIT_OK) return rc;
     moshi_codec_get_info(run->codec, &run->info);
-    run->block = (size_t)options.frames_per_call;
+    run->block = FRAMES_AT_ONCE;
     run->pcm = calloc(run->block * (size_t)run->info.frame_samples, sizeof *run->pcm);
     run->codes = calloc(run->block * (size_t)run->info.codebooks, sizeof *run->codes);
     run->load_s = app_now_s() - started;

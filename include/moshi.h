@@ -392,7 +392,9 @@ typedef struct moshi_codec_options {
     const char *preset;           /* NULL, or any preset's name instead of model and blobs */
     const char *preset_type;      /* f32 (default), f16, bf16; with a preset only */
     const char *cache;            /* as in moshi_engine_options */
-    uintptr_t reserved[4];
+    int calls_at_once;            /* calls computed together, default 1; only speed: bits are the
+                                     same. With frames_per_call at most 256 frames */
+    uintptr_t reserved[3];
 } moshi_codec_options;
 
 typedef struct moshi_codec_info {
@@ -413,8 +415,8 @@ MOSHI_API int moshi_codec_open(moshi_codec **out, const moshi_codec_options *opt
 MOSHI_API const char *moshi_codec_problem(const moshi_codec *codec);
 MOSHI_API int moshi_codec_get_info(const moshi_codec *codec, moshi_codec_info *info);
 /* Encode `frames` * frame_samples samples into codes [frames, codebooks], continuing the stream.
- * `frames` must be a multiple of frames_per_call unless it ends the stream (the rest of the last
- * call is fed silence). Returns frames. */
+ * `frames` must be a multiple of frames_per_call * calls_at_once unless it ends the stream (the
+ * rest is fed silence). Returns frames. */
 MOSHI_API int moshi_codec_encode(moshi_codec *codec, const float *pcm, size_t frames,
                                  int32_t *codes);
 /* Decode codes [frames, codebooks] into frames * frame_samples samples, continuing the stream.

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_FRAMES_PER_CALL = 256, MAX_THREADS = 256 };
+enum { MAX_FRAMES_PER_CALL = MO_MIMI_MAX_FRAMES, MAX_THREADS = 256 };
 
 struct moshi_codec {
     pthread_mutex_t lock;
@@ -40,6 +40,10 @@ static int options_check(const moshi_codec_options *o, moshi_error *err) {
     if (o->frames_per_call < 0 || o->frames_per_call > MAX_FRAMES_PER_CALL)
         return mo_fail(err, MOSHI_EINVAL, "codec options: frames_per_call: wanted 1..%d, found %d",
                        MAX_FRAMES_PER_CALL, o->frames_per_call);
+    const int most = MAX_FRAMES_PER_CALL / (o->frames_per_call ? o->frames_per_call : 1);
+    if (o->calls_at_once < 0 || o->calls_at_once > most)
+        return mo_fail(err, MOSHI_EINVAL, "codec options: calls_at_once: wanted 1..%d, found %d",
+                       most, o->calls_at_once);
     if (o->threads < 0 || o->threads > MAX_THREADS)
         return mo_fail(err, MOSHI_EINVAL, "codec options: threads: wanted 0..%d, found %d",
                        MAX_THREADS, o->threads);
@@ -52,7 +56,9 @@ static int options_check(const moshi_codec_options *o, moshi_error *err) {
 static int load(moshi_codec *c, const mo_model_files *f, const moshi_codec_options *o,
                 moshi_error *err) {
     int n = o->codebooks ? o->codebooks : f->mimi.codebooks;
-    c->run = (mo_mimi_run){.frames = o->frames_per_call ? o->frames_per_call : 1,
+    const int calls = o->calls_at_once ? o->calls_at_once : 1;
+    c->run = (mo_mimi_run){.frames = (o->frames_per_call ? o->frames_per_call : 1) * calls,
+                           .calls = calls,
                            .codebooks = n,
                            .exact_mask = (o->flags & MOSHI_EXACT_MASK) != 0};
     mo_codec_describe(&f->mimi, n, &c->info);

@@ -33,6 +33,30 @@ void mo_project(mo_graph *g, const mo_weight *w, const mo_weight *scale, mo_view
                                  .dilation = 1});
 }
 
+/* Rotary embedding and attention of call c. */
+static void record_call(mo_graph *g, const mo_layer_shape *shape, const mo_layer_scratch *s,
+                        const mo_layer_time *time, mo_kv kv, int c) {
+    const int rows = time->calls ? s->qkv.rows / time->calls : s->qkv.rows;
+    const mo_view pos = time->calls ? time->starts[c] : time->pos;
+    const mo_view qkv = mo_rows(s->qkv, c * rows, rows);
+    mo_view table = time->table;
+    if (table.buf) table = mo_rows(table, c * rows, rows);
+    mo_rope_kv(g, &(mo_op_rope_kv){.kind = shape->rope,
+                                   .heads = shape->heads,
+                                   .qkv = qkv,
+                                   .table = table,
+                                   .pos = pos,
+                                   .static_pos = time->static_pos,
+                                   .kv = kv});
+    mo_attend(g, &(mo_op_attend){.heads = shape->heads,
+                                 .context = shape->context,
+                                 .qkv = qkv,
+                                 .pos = pos,
+                                 .static_pos = time->static_pos,
+                                 .kv = kv,
+                                 .out = mo_rows(s->attended, c * rows, rows)});
+}
+
 void mo_layer_attention(mo_graph *g, const mo_layer_shape *shape, const mo_layer *w,
                         const mo_layer_scratch *s, const mo_layer_time *time, mo_kv kv, mo_view x,
                         const char *name) {
@@ -41,21 +65,8 @@ void mo_layer_attention(mo_graph *g, const mo_layer_shape *shape, const mo_layer
     mo_tap(g, s->normed, flat, "%s.norm1", name);
     mo_project(g, w->in_proj, NULL, s->normed, (mo_view){0}, s->qkv);
     mo_tap(g, s->qkv, flat, "%s.in_proj", name);
-    mo_rope_kv(g, &(mo_op_rope_kv){.kind = shape->rope,
-                                   .heads = shape->heads,
-                                   .qkv = s->qkv,
-                                   .table = time->table,
-                                   .pos = time->pos,
-                                   .static_pos = time->static_pos,
-                                   .kv = kv});
+    for (int c = 0; c < (time->calls ? time->calls : 1); c++) record_call(g, shape, s, time, kv, c);
     mo_tap(g, mo_cols(s->qkv, 0, shape->heads * shape->head_dim), flat, "%s.rope", name);
-    mo_attend(g, &(mo_op_attend){.heads = shape->heads,
-                                 .context = shape->context,
-                                 .qkv = s->qkv,
-                                 .pos = time->pos,
-                                 .static_pos = time->static_pos,
-                                 .kv = kv,
-                                 .out = s->attended});
     mo_tap(g, s->attended, flat, "%s.attend", name);
     mo_project(g, w->out_proj, w->scale1, s->attended, x, x);
     mo_tap(g, x, flat, "%s.attn", name);

@@ -36,6 +36,11 @@ typedef struct mo_layer_scratch {
 typedef struct mo_layer_time {
     mo_view pos, table;
     int static_pos;
+    /* 0, or the rows are `calls` calls of a stream one after the other, the first row of each at
+     * its own position: what a call writes to the ring only it and later ones see. `pos` is
+     * starts[0]. */
+    int calls;
+    const mo_view *starts;
 } mo_layer_time;
 
 /* out = scale * (w in) + add; `scale` may be NULL and `add` empty. */

@@ -252,14 +252,19 @@ static void record_residuals(mo_graph *g, const mo_mimi *m, const mo_mimi_level 
 static void record_transformer(mo_graph *g, const mo_mimi *m, const mo_mimi_half *h,
                                const mo_mimi_run *run, const char *side, mo_view x) {
     mo_layer_shape shape = mimi_layer_shape(&m->cfg);
-    mo_layer_time time = {.pos = mo_state_view(g, 1, 1, 0),
-                          .table = mo_scratch(g, x.rows, shape.head_dim)};
+    const int calls = run->calls ? run->calls : 1, rows = x.rows / calls;
+    mo_view starts[MO_MIMI_MAX_FRAMES] = {{0}};
+    for (int c = 0; c < calls; c++) starts[c] = mo_state_view(g, 1, 1, c * rows);
+    mo_layer_time time = {.pos = starts[0],
+                          .table = mo_scratch(g, x.rows, shape.head_dim),
+                          .calls = calls,
+                          .starts = starts};
     mo_layer_scratch s = mo_layer_scratch_new(g, &shape, x.rows);
     /* The reference keeps `context` keys and writes a whole call before it attends, so the first
      * queries of a call miss keys that were just overwritten; room for one call more avoids that.
      */
-    int capacity = m->cfg.context + (run->exact_mask ? x.rows - 1 : 0);
-    if (capacity < x.rows) capacity = x.rows;
+    int capacity = m->cfg.context + (run->exact_mask ? rows - 1 : 0);
+    if (capacity < rows) capacity = rows;
     mo_rope_table(g, h->rope_freq, time.pos, time.table);
     for (int i = 0; i < m->cfg.layers; i++) {
         mo_kv kv = mo_kv_ring(g, MO_F32, shape.kv_heads, capacity, shape.head_dim);
@@ -268,7 +273,7 @@ static void record_transformer(mo_graph *g, const mo_mimi *m, const mo_mimi_half
         mo_layer_attention(g, &shape, &h->layers[i], &s, &time, kv, x, name);
         mo_layer_feed_forward(g, &shape, &h->layers[i], &s, x, name);
     }
-    mo_advance(g, time.pos, x.rows);
+    for (int c = 0; c < calls; c++) mo_advance(g, starts[c], x.rows);
 }
 
 /* Samples in, latents at the transformer's rate out (written to `latent`). */

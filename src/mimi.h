@@ -45,9 +45,12 @@ int mo_mimi_load(mo_mimi *m, const mo_mimi_config *cfg, int codebooks, bool enco
                  mo_loader *ld);
 void mo_mimi_free(mo_mimi *m);
 
+enum { MO_MIMI_MAX_FRAMES = 256 /* of a run */ };
+
 /* How the recorded program runs. */
 typedef struct mo_mimi_run {
-    int frames;      /* per call */
+    int frames;      /* per run of the program: of all its calls */
+    int calls;       /* 0 or 1, or how many calls of a stream a run does: same bits, but faster */
     int codebooks;   /* to produce or read */
     bool exact_mask; /* else the reference's ring, see MODEL.md */
 } mo_mimi_run;

@@ -46,17 +46,32 @@ typedef struct mode {
     size_t frames, frame_samples;
     int per_call, flags;
     bool latents;
+    int at_once; /* calls; 0 is 1 */
 } mode;
+
+static moshi_codec *open_mode(const mode *m, int codebooks) {
+    moshi_codec *codec = NULL;
+    moshi_error err = {0};
+    const moshi_codec_options o = {.model = m->dir,
+                                   .device = getenv("TEST_DEVICE"),
+                                   .codebooks = codebooks,
+                                   .frames_per_call = m->per_call,
+                                   .flags = m->flags,
+                                   .calls_at_once = m->at_once};
+    if (moshi_codec_open(&codec, &o, &err) < 0) test_die("codec: %s", err.text);
+    return codec;
+}
 
 static void check_encode(const mode *m, const tensors *g, const float *pcm, int codebooks) {
     size_t n = m->frames * (size_t)codebooks, at = 0;
     tap_log log = {.slot = -1};
-    moshi_codec *codec = open_codec(m->dir, NULL, 0, codebooks, m->per_call, m->flags);
+    moshi_codec *codec = open_mode(m, codebooks);
     moshi_codec_trace(codec, taps, tap_log_fn, &log);
     int32_t *codes = test_alloc(n, sizeof *codes);
     test_rng rng = {m->frames};
     while (at < m->frames) { /* in pieces of whole calls */
-        size_t some = (size_t)(m->per_call * (1 + rng_below(&rng, 4)));
+        const int calls = m->at_once ? m->at_once : 1;
+        size_t some = (size_t)(m->per_call * calls * (1 + rng_below(&rng, 4)));
         if (some > m->frames - at) some = m->frames - at;
         int r = moshi_codec_encode(codec, pcm + at * m->frame_samples, some,
                                    codes + at * (size_t)codebooks);
@@ -87,7 +102,7 @@ static void check_decode(const mode *m, const tensors *g, const int32_t *codes, 
                          const char *golden) {
     size_t samples = m->frames * m->frame_samples;
     tap_log log = {.slot = -1};
-    moshi_codec *codec = open_codec(m->dir, NULL, 0, codebooks, m->per_call, m->flags);
+    moshi_codec *codec = open_mode(m, codebooks);
     moshi_codec_trace(codec, taps, tap_log_fn, &log);
     int32_t *frames = transposed(codes, (size_t)codebooks, m->frames);
     float *pcm = test_alloc(samples, sizeof *pcm);
@@ -124,6 +139,33 @@ static void check_mode(const mode *m, const tensors *g) {
     }
 }
 
+/* Calls at once are the same calls: as recorded, and bit for bit those one after the other. */
+static void check_calls_at_once(const mode *one, const tensors *g, int calls) {
+    mode many = *one;
+    const float *pcm = tensors_f32(g, one->frames * one->frame_samples, "input.audio");
+    const size_t samples = one->frames * one->frame_samples, n = 8 * one->frames;
+    float *heard[2];
+    int32_t *codes[2];
+    many.at_once = calls;
+    check_mode(&many, g);
+    for (int i = 0; i < 2; i++) {
+        moshi_codec *codec = open_mode(i ? &many : one, 8);
+        heard[i] = test_alloc(samples, sizeof **heard);
+        codes[i] = test_alloc(n, sizeof **codes);
+        moshi_codec_encode(codec, pcm, one->frames, codes[i]);
+        moshi_codec_decode(codec, codes[i], one->frames, heard[i]);
+        moshi_codec_close(codec);
+    }
+    CHECK(memcmp(codes[0], codes[1], n * sizeof **codes) == 0, "%s: %d calls at once: codes",
+          one->name, calls);
+    CHECK(memcmp(heard[0], heard[1], samples * sizeof **heard) == 0, "%s: %d calls at once: audio",
+          one->name, calls);
+    for (int i = 0; i < 2; i++) {
+        free(heard[i]);
+        free(codes[i]);
+    }
+}
+
 static void check_tiny(const tensors *g, const char *dir, int exact) {
     mode all[] = {{"offline", dir, 75, 1920, 75, MOSHI_EXACT_MASK, true},
                   {"stream1", dir, 75, 1920, 1, 0, true},
@@ -133,6 +175,8 @@ static void check_tiny(const tensors *g, const char *dir, int exact) {
         all[i].flags |= exact;
         check_mode(&all[i], g);
     }
+    check_calls_at_once(&all[1], g, 3);
+    check_calls_at_once(&all[2], g, 5);
     check_decode(&all[1], g, tensors_i32(g, 32 * 75, "offline.enc.codes"), 8,
                  "stream1.dec8_of_offline_codes");
     /* a length that is no whole number of frames: silence behind it */
