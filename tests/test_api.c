@@ -116,6 +116,11 @@ static void wrong_codec_calls(void) {
           "five codebooks of four: %s", err.text);
     o = good, o.frames_per_call = -1;
     CHECK(moshi_codec_open(&codec, &o, &err) == MOSHI_EINVAL, "-1 frames per call");
+    o = good, o.calls_at_once = -1;
+    CHECK(moshi_codec_open(&codec, &o, &err) == MOSHI_EINVAL, "-1 calls at once");
+    o = good, o.frames_per_call = 16, o.calls_at_once = 17;
+    CHECK(moshi_codec_open(&codec, &o, &err) == MOSHI_EINVAL && strstr(err.text, "1..16"),
+          "272 frames at once: %s", err.text);
     o = good, o.flags = MOSHI_NO_CODEC;
     CHECK(moshi_codec_open(&codec, &o, &err) == MOSHI_EINVAL, "a codec without a codec");
     o = good, o.device = "abacus";
