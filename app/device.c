@@ -26,7 +26,7 @@ static bool memory_path(char *out, size_t cap) {
 
 static bool memory_line(char *out, size_t cap, const device_choice *c, const trial *what) {
     int n = snprintf(out, cap, "%s|%s|%s|%s|%s%s", build_id(), c->name, c->description, c->driver,
-                     what->model->name, what->codec ? "|codec" : "");
+                     what->model ? what->model->name : "", what->codec ? "|codec" : "");
     return n > 0 && (size_t)n < cap && !strpbrk(out, "\n\r");
 }
 

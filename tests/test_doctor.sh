@@ -108,6 +108,8 @@ prints "device faulty:elu: wrong answers" "why        wrong answers from: ELU" \
     "why        wrong answers from: attention (softmax)" \
     "linear f16, linear bf16" "WRONG      linear f32: 7 of 8 cases" "is nan instead of" \
     "device cpu: works" "1 of 7 devices work"
+run 4 "$faulty" bench --device faulty:elu --frames 1 # devices are tried without a model, too
+says "device 'faulty:elu' does not work: wrong answers"
 
 # ---- devices that end the process, hang, refuse: the program goes on ---------------------------
 MOSHI_FAULTY=refuse,no-memory,abort,exception,corrupt,hang
