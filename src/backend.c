@@ -169,6 +169,7 @@ int mo_device_find(mo_device *out, const char *name, moshi_error *err) {
         if (out->kernels[0])
             snprintf(out->info.name, sizeof out->info.name, "%.20s/%s", all[out->nth].name,
                      out->kernels);
+        if (own) snprintf(out->info.driver, sizeof out->info.driver, "%s kernels", out->kernels);
         return 0;
     }
     if (!known && (!strcmp(device, "vulkan") || !strncmp(device, "vulkan:", 7)))

@@ -55,9 +55,9 @@ void event_log_drain(event_log *log, moshi_session *session);
 /* Same bytes in everything? */
 bool event_log_same(const event_log *a, const event_log *b);
 
-/* Open or end the test with the engine's own words. Where the options name no device, TEST_DEVICE in
- * the environment does, else the CPU with kernels that are drawn once a run; what was drawn is told
- * on standard error. */
+/* Open or end the test with the engine's own words. Where the options name no device, TEST_DEVICE
+ * in the environment does, else the CPU with kernels that are drawn once a run; what was drawn is
+ * told on standard error. */
 moshi_engine *open_engine(const char *path, const moshi_blob *blobs, size_t n_blobs, int sessions,
                           int threads, int flags);
 moshi_engine *open_engine_with(const moshi_engine_options *options);

@@ -104,8 +104,8 @@ static void test_names(void) {
     moshi_device_info info;
     moshi_error err;
     CHECK(moshi_device_find("cpu/c", &info, &err) == 0 && !strcmp(info.name, "cpu/c") &&
-              !strcmp(info.kind, "cpu"),
-          "cpu/c is %s", info.name);
+              !strcmp(info.driver, "c kernels"),
+          "cpu/c is %s with %s", info.name, info.driver);
     CHECK(moshi_device_find("cpu/avx1024", &info, &err) == MOSHI_EDEVICE &&
               strstr(err.text, "cpu/avx1024") &&
               strstr(err.text, "kernels of this processor are c"),
