@@ -245,19 +245,23 @@ moshi_session *open_session(moshi_engine *engine, const moshi_session_options *o
     return session;
 }
 
-moshi_codec *open_codec(const char *path, const moshi_blob *blobs, size_t n_blobs, int codebooks,
-                        int frames_per_call, int flags) {
+moshi_codec *open_codec_with(const moshi_codec_options *options) {
     moshi_codec *codec = NULL;
     moshi_error err = {0};
-    moshi_codec_options o = {.model = path,
-                             .blobs = blobs,
-                             .n_blobs = n_blobs,
-                             .device = device_of_run(),
-                             .codebooks = codebooks,
-                             .frames_per_call = frames_per_call,
-                             .flags = flags};
+    moshi_codec_options o = *options;
+    if (!o.device) o.device = device_of_run();
     if (moshi_codec_open(&codec, &o, &err) < 0) test_die("codec: %s", err.text);
     return codec;
+}
+
+moshi_codec *open_codec(const char *path, const moshi_blob *blobs, size_t n_blobs, int codebooks,
+                        int frames_per_call, int flags) {
+    return open_codec_with(&(moshi_codec_options){.model = path,
+                                                  .blobs = blobs,
+                                                  .n_blobs = n_blobs,
+                                                  .codebooks = codebooks,
+                                                  .frames_per_call = frames_per_call,
+                                                  .flags = flags});
 }
 
 static int step_and_pull(moshi_engine *engine, moshi_session *session, event_log *log) {

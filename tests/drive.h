@@ -64,6 +64,7 @@ moshi_engine *open_engine_with(const moshi_engine_options *options);
 moshi_session *open_session(moshi_engine *engine, const moshi_session_options *options);
 moshi_codec *open_codec(const char *path, const moshi_blob *blobs, size_t n_blobs, int codebooks,
                         int frames_per_call, int flags);
+moshi_codec *open_codec_with(const moshi_codec_options *options);
 
 /* A recording of 24 kHz and one channel, filled up with silence to whole frames of 80 ms and so
  * many more; ends the test when it cannot be read. */

@@ -46,20 +46,15 @@ typedef struct mode {
     size_t frames, frame_samples;
     int per_call, flags;
     bool latents;
-    int at_once; /* calls; 0 is 1 */
+    int at_once; /* calls */
 } mode;
 
 static moshi_codec *open_mode(const mode *m, int codebooks) {
-    moshi_codec *codec = NULL;
-    moshi_error err = {0};
-    const moshi_codec_options o = {.model = m->dir,
-                                   .device = getenv("TEST_DEVICE"),
-                                   .codebooks = codebooks,
-                                   .frames_per_call = m->per_call,
-                                   .flags = m->flags,
-                                   .calls_at_once = m->at_once};
-    if (moshi_codec_open(&codec, &o, &err) < 0) test_die("codec: %s", err.text);
-    return codec;
+    return open_codec_with(&(moshi_codec_options){.model = m->dir,
+                                                  .codebooks = codebooks,
+                                                  .frames_per_call = m->per_call,
+                                                  .flags = m->flags,
+                                                  .calls_at_once = m->at_once});
 }
 
 static void check_encode(const mode *m, const tensors *g, const float *pcm, int codebooks) {
@@ -70,8 +65,7 @@ static void check_encode(const mode *m, const tensors *g, const float *pcm, int 
     int32_t *codes = test_alloc(n, sizeof *codes);
     test_rng rng = {m->frames};
     while (at < m->frames) { /* in pieces of whole calls */
-        const int calls = m->at_once ? m->at_once : 1;
-        size_t some = (size_t)(m->per_call * calls * (1 + rng_below(&rng, 4)));
+        size_t some = (size_t)(m->per_call * m->at_once * (1 + rng_below(&rng, 4)));
         if (some > m->frames - at) some = m->frames - at;
         int r = moshi_codec_encode(codec, pcm + at * m->frame_samples, some,
                                    codes + at * (size_t)codebooks);
@@ -167,10 +161,10 @@ static void check_calls_at_once(const mode *one, const tensors *g, int calls) {
 }
 
 static void check_tiny(const tensors *g, const char *dir, int exact) {
-    mode all[] = {{"offline", dir, 75, 1920, 75, MOSHI_EXACT_MASK, true},
-                  {"stream1", dir, 75, 1920, 1, 0, true},
-                  {"stream5", dir, 75, 1920, 5, 0, true},
-                  {"stream1_bigring", dir, 75, 1920, 1, MOSHI_EXACT_MASK, false}};
+    mode all[] = {{"offline", dir, 75, 1920, 75, MOSHI_EXACT_MASK, true, 1},
+                  {"stream1", dir, 75, 1920, 1, 0, true, 1},
+                  {"stream5", dir, 75, 1920, 5, 0, true, 1},
+                  {"stream1_bigring", dir, 75, 1920, 1, MOSHI_EXACT_MASK, false, 1}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         all[i].flags |= exact;
         check_mode(&all[i], g);
@@ -180,7 +174,7 @@ static void check_tiny(const tensors *g, const char *dir, int exact) {
     check_decode(&all[1], g, tensors_i32(g, 32 * 75, "offline.enc.codes"), 8,
                  "stream1.dec8_of_offline_codes");
     /* a length that is no whole number of frames: silence behind it */
-    mode odd = {"odd", dir, 21, 1920, 3, MOSHI_EXACT_MASK | exact, false};
+    mode odd = {"odd", dir, 21, 1920, 3, MOSHI_EXACT_MASK | exact, false, 1};
     float *pcm = test_alloc(21 * 1920, sizeof *pcm);
     memcpy(pcm, tensors_f32(g, 39177, "odd.audio"), 39177 * sizeof *pcm);
     check_encode(&odd, g, pcm, 32);
