@@ -298,10 +298,13 @@ test: lib program tests
 	@MAKE='$(MAKE)' CC='$(CC)' SAN='$(SAN)' B='$(B)' PKG_CONFIG='$(PKG_CONFIG)' \
 	    sh tests/run.sh $(B) $(if $(ONLY),$(ONLY),$(TEST_SRC) $(TEST_SCRIPTS))
 
-# Tests of whole models on another device than the CPU.
+# Tests of whole models on another device than the CPU: every recording, the codec of published size,
+# adapters, shapes, caches of keys and values, long conversations and the laws of streams.
 DEVICE ?= vulkan
 device: tests
-	@for test in lm formats mimi; do TEST_DEVICE='$(DEVICE)' $(B)/tests/test_$$test || exit 1; done
+	@for test in lm formats mimi lora shapes kv long laws; do \
+	    TEST_DEVICE='$(DEVICE)' $(B)/tests/test_$$test || exit 1; done
+	@TEST_FULL=1 TEST_DEVICE='$(DEVICE)' $(B)/tests/test_mimi
 	@TEST_FRAMES=10000 $(B)/tests/test_vulkan
 
 lint: lib

@@ -285,6 +285,17 @@ static void print_ops(const json_t *ops) {
         printf("  answers    all right: %zu operations, %d cases\n", json_array_size(ops), cases);
 }
 
+/* Which kernels were chosen, and what the driver says. */
+static void print_details(const json_t *device) {
+    const char *name, *kernels = text_of(device, "kernels");
+    json_t *text;
+    if (kernels[0] && strcmp(text_of(device, "kind"), "cpu") != 0)
+        printf("  %-10s %s\n", "kernels", kernels);
+    json_object_foreach(json_object_get(device, "details"), name, text) {
+        printf("  %-10s %s\n", name, json_string_value(text));
+    }
+}
+
 static void print_device(const json_t *device) {
     const json_t *speed = json_object_get(device, "speed"),
                  *limits = json_object_get(device, "limits"),
@@ -295,6 +306,7 @@ static void print_device(const json_t *device) {
     if (json_object_get(device, "threads")) printf(", %.0f threads", number_of(device, "threads"));
     printf("\n");
     if (reason[0]) printf("  why        %s\n", reason);
+    print_details(device);
     print_ops(json_object_get(device, "ops"));
     if (json_object_get(device, "memory"))
         printf("  memory     the model takes %.1f MB\n", 1e-6 * number_of(device, "memory"));

@@ -207,6 +207,24 @@ static int try_codec(probe *p, const trial *t) {
     return rc;
 }
 
+/* {"vulkan": "1.3.0, ...", ...}: what its driver says. */
+static void tell_details(probe *p, const trial *t) {
+    enum { MOST = 4096 };
+    moshi_error err;
+    char text[MOST];
+    if (moshi_device_details(t->device, text, sizeof text, &err) < 0 || !text[0]) return;
+    json_t *details = json_object();
+    for (char *line = text, *next; line; line = next) {
+        next = strchr(line, '\n');
+        if (next) *next++ = 0;
+        char *colon = strstr(line, ": ");
+        if (!colon) continue;
+        *colon = 0;
+        json_object_set_new(details, line, json_text(colon + 2));
+    }
+    probe_tell(p, json_pack("{s:o}", "details", details));
+}
+
 /* What the device can do at most, if it can be told. */
 static void tell_limits(probe *p, const trial *t) {
     moshi_device_speed s;
@@ -221,7 +239,8 @@ static void tell_limits(probe *p, const trial *t) {
 static int run(probe *p, const trial *t) {
     moshi_error err;
     probe_stage(p, "open");
-    int wrong = moshi_device_check(t->device, t->threads, on_op, p, &err);
+    if (t->measure) tell_details(p, t);
+    int wrong = moshi_device_check(t->device, t->threads, device_cache(t->device), on_op, p, &err);
     if (wrong < 0) return tell_problem(p, err.text);
     if (wrong > 0) return TRIAL_WRONG;
     if (t->measure) tell_limits(p, t);

@@ -112,6 +112,11 @@ MOSHI_API int moshi_device_get(int index, moshi_device_info *info);
  * MOSHI_EDEVICE. Asks no drivers when that is the CPU. */
 MOSHI_API int moshi_device_find(const char *name, moshi_device_info *info, moshi_error *err);
 
+/* What the driver of a device (NULL: "cpu") says of it, for reports: lines "name: text" of UTF-8,
+ * cut at cap - 1 bytes; "" for the CPU. Limits, heaps of memory and extensions that matter here; no
+ * serial numbers. 4096 bytes are enough. 0, MOSHI_EINVAL or MOSHI_EDEVICE. */
+MOSHI_API int moshi_device_details(const char *device, char *out, size_t cap, moshi_error *err);
+
 /* What a device made of one op. Errors are relative to the largest number of the result. */
 typedef struct moshi_op_check {
     const char *op;    /* "linear bf16", "ELU"; static */
@@ -127,9 +132,10 @@ typedef int (*moshi_op_check_fn)(void *user, const moshi_op_check *check);
 
 /* Run cases of every op on a device (NULL: "cpu") and compare them with the plain C kernels. `fn`
  * is called before each op, with cases == 0, and after it. Returns how many ops gave something
- * wrong. Takes about a second and a few megabytes. `threads`: 0, the device's default. */
-MOSHI_API int moshi_device_check(const char *device, int threads, moshi_op_check_fn fn, void *user,
-                                 moshi_error *err);
+ * wrong. Takes about a second and a few megabytes. `threads`: 0, the device's default; `cache`: as
+ * in moshi_engine_options. */
+MOSHI_API int moshi_device_check(const char *device, int threads, const char *cache,
+                                 moshi_op_check_fn fn, void *user, moshi_error *err);
 
 /* ---- engine ------------------------------------------------------------------------------- */
 

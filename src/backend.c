@@ -177,6 +177,17 @@ int mo_device_find(mo_device *out, const char *name, moshi_error *err) {
     return not_found(name ? name : "cpu", why.text, err);
 }
 
+int moshi_device_details(const char *device, char *out, size_t cap, moshi_error *err) {
+    mo_device found;
+    if (err) *err = (moshi_error){0};
+    if (!out || cap == 0)
+        return mo_fail(err, MOSHI_EINVAL, "moshi_device_details: wanted room for the text");
+    out[0] = 0;
+    int rc = mo_device_find(&found, device, err);
+    if (rc == 0 && found.ops->details) found.ops->details(found.nth, out, cap);
+    return rc;
+}
+
 int moshi_device_find(const char *name, moshi_device_info *info, moshi_error *err) {
     mo_device found;
     if (err) *err = (moshi_error){0};

@@ -359,6 +359,9 @@ typedef struct mo_backend_ops {
     /* Facts of the first `most` devices into `out`, which is zeroed; returns how many there are of
      * those. Where there is none, *why may say why not. */
     int (*list)(moshi_device_info *out, int most, moshi_error *why);
+    /* What the driver says of device `nth`, for reports: lines "name: text", cut at cap - 1 bytes;
+     * "" where it says nothing. NULL: there is nothing to say. */
+    void (*details)(int nth, char *out, size_t cap);
     int (*open)(mo_backend **out, const mo_backend_options *options, moshi_error *err);
     void (*close)(mo_backend *be);
     /* Zeroed memory; NULL when there is none left. */

@@ -664,8 +664,8 @@ static void check_all(selftest *t) {
     check_tokens(t);
 }
 
-int moshi_device_check(const char *device, int threads, moshi_op_check_fn fn, void *user,
-                       moshi_error *err) {
+int moshi_device_check(const char *device, int threads, const char *cache, moshi_op_check_fn fn,
+                       void *user, moshi_error *err) {
     if (err) *err = (moshi_error){0};
     if (!fn || threads < 0)
         return mo_fail(err, MOSHI_EINVAL, "moshi_device_check: wanted a function and threads >= 0");
@@ -673,12 +673,12 @@ int moshi_device_check(const char *device, int threads, moshi_op_check_fn fn, vo
     mo_device d;
     selftest t = {.now = &now, .fn = fn, .user = user, .err = err};
     mo_backend_options plain = {.threads = 1, .level = MO_CPU_LEVEL_C};
+    mo_backend_options own = {.threads = threads, .cache = cache};
     t.rc = mo_device_find(&d, device, err);
     if (t.rc == 0) t.rc = mo_backend_cpu.open(&t.reference, &plain, err);
-    if (t.rc == 0)
-        t.rc = d.ops->open(
-            &t.device,
-            &(mo_backend_options){.threads = threads, .nth = d.nth, .kernels = d.kernels}, err);
+    own.nth = d.nth;
+    own.kernels = d.kernels;
+    if (t.rc == 0) t.rc = d.ops->open(&t.device, &own, err);
     if (t.rc == 0) check_all(&t);
     if (t.device) t.device->ops->close(t.device);
     if (t.reference) t.reference->ops->close(t.reference);

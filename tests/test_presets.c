@@ -77,6 +77,20 @@ static void expect_error(const char *path, int want, const char *a, const char *
 
 /* ---- which model ---------------------------------------------------------------------------- */
 
+/* Bytes of the largest matrix as float32, or of one session's keys of a layer. */
+static uint64_t largest_buffer(const mo_lm_config *c) {
+    const uint64_t dim = (uint64_t)c->dim;
+    const uint64_t all[] = {((uint64_t)c->text_card + 1) * dim,
+                            ((uint64_t)c->card + 1) * dim,
+                            3 * dim * dim,
+                            2 * (uint64_t)c->hidden * dim,
+                            2 * (uint64_t)c->dep_hidden * (uint64_t)c->dep_dim,
+                            (uint64_t)c->context * dim};
+    uint64_t most = 0;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) most = all[i] > most ? all[i] : most;
+    return most * sizeof(float);
+}
+
 /* Facts of the published models that nobody may change by accident: parameters as the reference
  * counts them, what decides the sound. */
 static void test_table(void) {
@@ -106,6 +120,9 @@ static void test_table(void) {
                   c.delays[9] == facts[i].delay_9 && c.dep_sets == facts[i].dep_sets &&
                   c.max_period == facts[i].max_period && c.text_pad == 3 && c.card == 2048,
               "%s: facts", p->name);
+        /* What every driver of Vulkan must give at once. */
+        CHECK(largest_buffer(&c) > 0 && largest_buffer(&c) <= UINT64_C(1) << 30,
+              "%s: a buffer of %llu bytes", p->name, (unsigned long long)largest_buffer(&c));
         sparse_lm(at("weights"), &c, MO_NAMES_PYTORCH, SPARSE_BF16);
         moshi_engine_options o = {.threads = 1, .flags = MOSHI_NO_CODEC | MOSHI_DRY_RUN};
         if (p->has_config)

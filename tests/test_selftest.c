@@ -32,7 +32,7 @@ static int note(void *user, const moshi_op_check *c) {
 
 static int check_device(const char *device, found *f, moshi_error *err) {
     *f = (found){.named = true};
-    return moshi_device_check(device, 1, note, f, err);
+    return moshi_device_check(device, 1, NULL, note, f, err);
 }
 
 static void test_cpu(void) {
@@ -43,12 +43,12 @@ static void test_cpu(void) {
     CHECK(f.before >= 19 && f.before == f.after && f.in_turn, "%d ops begun, %d done", f.before,
           f.after);
     f = (found){.cancel_at = 3};
-    rc = moshi_device_check(NULL, 2, note, &f, &err);
+    rc = moshi_device_check(NULL, 2, NULL, note, &f, &err);
     CHECK(rc == MOSHI_ECANCELLED && f.before == 3, "cancelled: %d after %d", rc, f.before);
     CHECK(check_device("toaster", &f, &err) == MOSHI_EDEVICE && strstr(err.text, "toaster"),
           "unknown device: %s", err.text);
-    CHECK(moshi_device_check("cpu", 1, NULL, NULL, &err) == MOSHI_EINVAL, "no function");
-    CHECK(moshi_device_check("cpu", -1, note, &f, NULL) == MOSHI_EINVAL, "threads");
+    CHECK(moshi_device_check("cpu", 1, NULL, NULL, NULL, &err) == MOSHI_EINVAL, "no function");
+    CHECK(moshi_device_check("cpu", -1, NULL, note, &f, NULL) == MOSHI_EINVAL, "threads");
 }
 
 /* Each fault is named by the ops it touches. */

@@ -351,7 +351,7 @@ static void test_variants(const char *name) {
     const unsigned offers = ((vk_device *)plain)->offers;
     CHECK(!strcmp(plain->ops->kernels(plain), "vulkan") && !((vk_device *)plain)->uses, "plain");
     snprintf(full, sizeof full, "%s/plain", name);
-    CHECK(moshi_device_check(full, 0, note, full, &err) == 0, "%s: %s", full, err.text);
+    CHECK(moshi_device_check(full, 0, NULL, note, full, &err) == 0, "%s: %s", full, err.text);
     const unsigned same = offers & (VK_DOT | VK_HALF);
     for (int pass = 0; pass < 2; pass++) {
         mo_backend *be = open_with(name, pass || !same     ? "plain"
@@ -367,7 +367,7 @@ static void test_variants(const char *name) {
     plain->ops->close(plain);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         snprintf(full, sizeof full, "%s/%s", name, wrong[i]);
-        CHECK(moshi_device_check(full, 0, note, full, &err) == MOSHI_EDEVICE &&
+        CHECK(moshi_device_check(full, 0, NULL, note, full, &err) == MOSHI_EDEVICE &&
                   strstr(err.text, wrong[i]) && strstr(err.text, "wanted plain"),
               "%s: %s", full, err.text);
     }
@@ -664,12 +664,9 @@ static void test_recorded(const char *name, const char *dir, const char *file, i
 /* ---- devices -------------------------------------------------------------------------------- */
 
 static void test_device(const char *name) {
-    char text[64];
-    snprintf(text, sizeof text, "%s", name);
     moshi_error err = {0};
     mo_device d;
     mo_backend *be, *cpu;
-    CHECK(moshi_device_check(name, 0, note, text, &err) == 0, "%s: %s", name, err.text);
     if (!CHECK(mo_device_find(&d, name, &err) == 0, "%s", err.text)) return;
     if (!CHECK(d.ops->open(&be, &(mo_backend_options){.nth = d.nth}, &err) == 0, "%s", err.text))
         return;
@@ -687,6 +684,7 @@ static void test_device(const char *name) {
     test_made_model(name, MOSHI_KV_Q8_0, MO_BF16, 10);
     test_recorded(name, "stt-tiny", "model.safetensors", 12);
     test_recorded(name, "moshi-tiny", "model.safetensors", 8);
+    test_recorded(name, "hibiki-zero-tiny", "model.safetensors", 6);
 }
 
 /* Bindings so small that every large buffer comes in parts: by slots and, where even one slot's
@@ -726,6 +724,40 @@ static bool cache_taken(const char *name, const char *directory, char *path, siz
     bench_close(&b);
     be->ops->close(be);
     return taken;
+}
+
+/* Every op's known answers; what was compiled for them is kept for models. */
+static void test_known_answers(const char *name) {
+    char directory[] = "/tmp/moshi-vulkan-XXXXXX", path[512], text[64];
+    moshi_error err = {0};
+    snprintf(text, sizeof text, "%s", name);
+    if (!mkdtemp(directory)) test_die("no temporary directory");
+    CHECK(moshi_device_check(name, 0, directory, note, text, &err) == 0, "%s: %s", name, err.text);
+    CHECK(cache_taken(name, directory, path, sizeof path), "what a check compiled is not kept");
+    CHECK(remove(path) == 0, "%s", path);
+    snprintf(strrchr(path, '.'), 8, ".timed"); /* where something was worth timing */
+    remove(path);
+    CHECK(remove(directory) == 0, "nothing else is left there");
+}
+
+/* What a report says of a device, in lines of name and text. */
+static void test_details(const char *name) {
+    static const char *const wanted[] = {
+        "vulkan: 1.",       "\nids: vendor 0x", "\nat most: ", " MiB in a binding",
+        "\nsubgroups: of ", "\nheap 0: ",       "; type 0: ",  "\nextensions: "};
+    char text[4096], cut[20];
+    moshi_error err = {0};
+    CHECK(moshi_device_details(name, text, sizeof text, &err) == 0, "%s", err.text);
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        CHECK(strstr(text, wanted[i]), "%s: no '%s' in %s", name, wanted[i], text);
+    CHECK(strlen(text) + 1 < sizeof text && text[strlen(text) - 1] == '\n', "cut: %s", text);
+    CHECK(moshi_device_details(name, cut, sizeof cut, &err) == 0 && strlen(cut) == sizeof cut - 1 &&
+              !strncmp(cut, text, sizeof cut - 1),
+          "cut to %zu bytes", strlen(cut));
+    CHECK(moshi_device_details(NULL, cut, sizeof cut, &err) == 0 && !cut[0], "the CPU: %s", cut);
+    CHECK(moshi_device_details("vulkan:99", cut, sizeof cut, &err) == MOSHI_EDEVICE &&
+              moshi_device_details(name, cut, 0, &err) == MOSHI_EINVAL,
+          "errors");
 }
 
 /* Found again; and whatever else lies in its place is passed over in silence and replaced. */
@@ -897,13 +929,36 @@ static void test_room(void) {
 
 /* ---- a long conversation -------------------------------------------------------------------- */
 
-/* What a frame must not do: take memory, or record commands again. */
+/* What a frame must not do: take memory, map it, or record commands again; and how often it asks
+ * the device for something and waits. */
 static struct {
+    PFN_vkQueueSubmit submit;
+    PFN_vkWaitForFences wait;
+    PFN_vkMapMemory map;
     PFN_vkAllocateMemory allocate;
     PFN_vkCreateBuffer create;
     PFN_vkBeginCommandBuffer begin;
-    int allocated, created, begun;
+    int allocated, created, begun, submitted, waited, mapped;
 } calls;
+
+static VKAPI_ATTR VkResult VKAPI_CALL count_submit(VkQueue queue, uint32_t n, const VkSubmitInfo *i,
+                                                   VkFence fence) {
+    calls.submitted++;
+    return calls.submit(queue, n, i, fence);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL count_wait(VkDevice device, uint32_t n, const VkFence *fences,
+                                                 VkBool32 all, uint64_t timeout) {
+    calls.waited++;
+    return calls.wait(device, n, fences, all, timeout);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL count_map(VkDevice device, VkDeviceMemory memory,
+                                                VkDeviceSize at, VkDeviceSize bytes,
+                                                VkMemoryMapFlags flags, void **out) {
+    calls.mapped++;
+    return calls.map(device, memory, at, bytes, flags, out);
+}
 
 static VKAPI_ATTR VkResult VKAPI_CALL count_allocate(VkDevice device, const VkMemoryAllocateInfo *i,
                                                      const VkAllocationCallbacks *callbacks,
@@ -929,7 +984,14 @@ static void count_calls(vk_device_fns *fns) {
     calls.allocate = fns->AllocateMemory;
     calls.create = fns->CreateBuffer;
     calls.begin = fns->BeginCommandBuffer;
+    calls.submit = fns->QueueSubmit;
+    calls.wait = fns->WaitForFences;
+    calls.map = fns->MapMemory;
     calls.allocated = calls.created = calls.begun = 0;
+    calls.submitted = calls.waited = calls.mapped = 0;
+    fns->QueueSubmit = count_submit;
+    fns->WaitForFences = count_wait;
+    fns->MapMemory = count_map;
     fns->AllocateMemory = count_allocate;
     fns->CreateBuffer = count_create;
     fns->BeginCommandBuffer = count_begin;
@@ -977,7 +1039,13 @@ static void test_long_run(void) {
     CHECK(growth < GROWTH_KB, "%ld frames took %ld KB more", frames - WARM, growth);
     CHECK(calls.allocated == 0 && calls.created == 0, "%d allocations, %d buffers", calls.allocated,
           calls.created);
-    CHECK(calls.begun == 0, "commands were recorded %d times again", calls.begun);
+    CHECK(calls.begun == 0 && calls.mapped == 0, "recorded %d times again, mapped %d times",
+          calls.begun, calls.mapped);
+    /* The encoder, the model's two parts and the decoder; what the host gives and takes is mapped.
+     */
+    CHECK(calls.submitted == 4 * (frames - WARM) && calls.waited == calls.submitted,
+          "%d submissions and %d waits in %ld frames", calls.submitted, calls.waited,
+          frames - WARM);
     if (asked) fprintf(stderr, "%ld frames: %ld KB more\n", frames - WARM, growth);
     moshi_engine_close(e);
     narrow.exists = false;
@@ -1073,6 +1141,8 @@ int main(void) {
         if (strcmp(all[i].kind, "vulkan") != 0) continue;
         fprintf(stderr, "%s: %s, %s\n", all[i].name, all[i].description, all[i].driver);
         if (tested++ == 0) test_names(&all[i]);
+        test_known_answers(all[i].name);
+        test_details(all[i].name);
         test_device(all[i].name);
         test_variants(all[i].name);
         test_narrow_bindings(all[i].name);

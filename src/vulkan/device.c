@@ -364,4 +364,5 @@ const mo_backend_ops mo_backend_vulkan = {.name = "vulkan",
                                           .run = mo_vk_run,
                                           .room = mo_vk_room,
                                           .threads = threads,
-                                          .kernels = kernels};
+                                          .kernels = kernels,
+                                          .details = mo_vk_details};

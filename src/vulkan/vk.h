@@ -1,6 +1,7 @@
 /* vk.h - what the files of the Vulkan backend share.
  *
  *   loader.c     libvulkan, an instance, the physical devices
+ *   details.c    what a driver says of a device, for reports
  *   device.c     one opened device, submitting and waiting, the backend's table
  *   memory.c     blocks of device memory, buffers in them, copies to and from the host
  *   variants.c   shaders for what some devices can do
@@ -50,6 +51,8 @@ typedef struct vk_lib {
 int mo_vk_lib_open(vk_lib *lib, moshi_error *err);
 void mo_vk_lib_close(vk_lib *lib);
 void mo_vk_lib_describe(const vk_lib *lib, int nth, moshi_device_info *info);
+/* mo_backend_ops.details */
+void mo_vk_details(int nth, char *out, size_t cap);
 bool mo_vk_lib_has_extension(const vk_lib *lib, VkPhysicalDevice device, const char *name);
 
 /* ---- device --------------------------------------------------------------------------------- */
