@@ -170,8 +170,9 @@ static int judge_cuts(analysis *a, const float *pcm, size_t n, app_error *err) {
 static void judge_time(analysis *a) {
     const voice_facts *v = &a->voice;
     double room = left_over(&a->found);
-    /* Little speech is little evidence. */
-    double needed = 3 + 6 / (v->heard_s + 0.1), most = v->heard_s < DIRECTION_S ? DOUBT : 1;
+    /* The network's mean is evidence per second: what counts is its sum, and a little for the
+     * recording that is unlike any it was trained on, which does not fade with time. */
+    double needed = 0.5 + 7 / (v->heard_s + 0.1), most = v->heard_s < DIRECTION_S ? DOUBT : 1;
     finding *f = findings_add(&a->found, FINDING_REVERSED,
                               room * fmin(most, finding_confidence(-v->direction, needed, 1.5)),
                               "evidence for backwards", -v->direction, needed);

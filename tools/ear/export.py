@@ -11,7 +11,7 @@ HEAD = """/* voice_weights.h - weights of the networks in voice.c, made by tools
 
 #include <stdint.h>
 
-enum { VOICE_HIDDEN = 16 };
+enum { VOICE_HIDDEN = 32 };
 #define VOICE_WEIGHT_STEP (1.0f / 256)
 
 """

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 
 BANDS = 20
-HIDDEN = 16
+HIDDEN = 32
 # kernel, stride, inputs, outputs
 LAYERS = [(5, 2, BANDS, HIDDEN), (5, 2, HIDDEN, HIDDEN), (5, 1, HIDDEN, HIDDEN), (1, 1, HIDDEN, 1)]
 BATCH = 64
