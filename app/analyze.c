@@ -181,9 +181,10 @@ static void judge_time(analysis *a) {
              "has about +10, reversed speech -10)",
              v->heard_s, v->direction < 0 ? "backwards" : "forwards", v->direction);
     /* Voices differ, deep ones more: actors who play giants are at -0.55, and half speed is at
-     * -0.65 on this scale; quick talkers are at 0.4, double speed at 0.8. */
+     * -0.7 on this scale; quick talkers are at 0.45, double speed of actors at 0.55, of announcers
+     * at 0.85. */
     bool fast = v->rate_octaves > 0;
-    double unusual = (fast ? 0.325 : 0.48) + (fast ? 0.36 : 0.28) / (v->heard_s + 0.1);
+    double unusual = (fast ? 0.35 : 0.49) + (fast ? 0.38 : 0.28) / (v->heard_s + 0.1);
     most = v->heard_s < SPEED_S ? DOUBT : 1;
     f = findings_add(&a->found, fast ? FINDING_TOO_FAST : FINDING_TOO_SLOW,
                      room * fmin(most, finding_confidence(fabs(v->rate_octaves), unusual, 0.06)),
