@@ -33,14 +33,11 @@ void mo_project(mo_graph *g, const mo_weight *w, const mo_weight *scale, mo_view
                                  .dilation = 1});
 }
 
-/* Rotary embedding and attention of call c. */
-static void record_call(mo_graph *g, const mo_layer_shape *shape, const mo_layer_scratch *s,
-                        const mo_layer_time *time, mo_kv kv, int c) {
-    const int rows = time->calls ? s->qkv.rows / time->calls : s->qkv.rows;
-    const mo_view pos = time->calls ? time->starts[c] : time->pos;
-    const mo_view qkv = mo_rows(s->qkv, c * rows, rows);
+/* Call c's queries, keys and values turned to its positions, its keys and values stored. */
+static void record_rope(mo_graph *g, const mo_layer_shape *shape, mo_view qkv,
+                        const mo_layer_time *time, mo_view pos, mo_kv kv, int c) {
     mo_view table = time->table;
-    if (table.buf) table = mo_rows(table, c * rows, rows);
+    if (table.buf) table = mo_rows(table, c * qkv.rows, qkv.rows);
     mo_rope_kv(g, &(mo_op_rope_kv){.kind = shape->rope,
                                    .heads = shape->heads,
                                    .qkv = qkv,
@@ -48,13 +45,29 @@ static void record_call(mo_graph *g, const mo_layer_shape *shape, const mo_layer
                                    .pos = pos,
                                    .static_pos = time->static_pos,
                                    .kv = kv});
-    mo_attend(g, &(mo_op_attend){.heads = shape->heads,
-                                 .context = shape->context,
-                                 .qkv = qkv,
-                                 .pos = pos,
-                                 .static_pos = time->static_pos,
-                                 .kv = kv,
-                                 .out = mo_rows(s->attended, c * rows, rows)});
+}
+
+/* Rotary embedding and attention, one call after the other: a later call's keys may take the place
+ * of those that an earlier one attends to. A trace gets the embedding before the (last) attention,
+ * so that an attention that is wrong is not taken for it. */
+static void record_calls(mo_graph *g, const mo_layer_shape *shape, const mo_layer_scratch *s,
+                         const mo_layer_time *time, mo_kv kv, const char *name) {
+    const int calls = time->calls ? time->calls : 1, rows = s->qkv.rows / calls;
+    for (int c = 0; c < calls; c++) {
+        const mo_view pos = time->calls ? time->starts[c] : time->pos;
+        const mo_view qkv = mo_rows(s->qkv, c * rows, rows);
+        record_rope(g, shape, qkv, time, pos, kv, c);
+        if (c + 1 == calls)
+            mo_tap(g, mo_cols(s->qkv, 0, shape->heads * shape->head_dim), s->qkv.rows == 1,
+                   "%s.rope", name);
+        mo_attend(g, &(mo_op_attend){.heads = shape->heads,
+                                     .context = shape->context,
+                                     .qkv = qkv,
+                                     .pos = pos,
+                                     .static_pos = time->static_pos,
+                                     .kv = kv,
+                                     .out = mo_rows(s->attended, c * rows, rows)});
+    }
 }
 
 void mo_layer_attention(mo_graph *g, const mo_layer_shape *shape, const mo_layer *w,
@@ -65,8 +78,7 @@ void mo_layer_attention(mo_graph *g, const mo_layer_shape *shape, const mo_layer
     mo_tap(g, s->normed, flat, "%s.norm1", name);
     mo_project(g, w->in_proj, NULL, s->normed, (mo_view){0}, s->qkv);
     mo_tap(g, s->qkv, flat, "%s.in_proj", name);
-    for (int c = 0; c < (time->calls ? time->calls : 1); c++) record_call(g, shape, s, time, kv, c);
-    mo_tap(g, mo_cols(s->qkv, 0, shape->heads * shape->head_dim), flat, "%s.rope", name);
+    record_calls(g, shape, s, time, kv, name);
     mo_tap(g, s->attended, flat, "%s.attend", name);
     mo_project(g, w->out_proj, w->scale1, s->attended, x, x);
     mo_tap(g, x, flat, "%s.attn", name);
