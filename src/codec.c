@@ -233,7 +233,7 @@ static int encode_call(moshi_codec *c, const float *pcm, size_t frames, int32_t 
         pcm = c->pcm;
     }
     ops->write(c->be, c->audio_in.buf, c->audio_in.offset * 4, pcm, all * 4);
-    mo_crumb_drop(c->be->crumb, "encode", (uint64_t)c->encode_calls, 0);
+    mo_crumb_drop(c->be->crumb, "encode", (uint64_t)c->encode_calls * (uint64_t)c->run.frames, 0);
     mo_stage_time start = mo_stage_time_now(c->be);
     int rc = mo_graph_run(&c->encode.graph, exec, &c->trace, &c->encode_calls);
     mo_stage_time_add(&c->times[MOSHI_STAGE_ENCODE], c->be, &start);
@@ -266,7 +266,7 @@ static int decode_call(moshi_codec *c, const int32_t *codes, size_t frames, floa
     memset(c->codes, 0, all * sizeof *c->codes);
     memcpy(c->codes, codes, frames * n * sizeof *codes);
     ops->write(c->be, c->codes_in.buf, c->codes_in.offset * 4, c->codes, all * 4);
-    mo_crumb_drop(c->be->crumb, "decode", (uint64_t)c->decode_calls, 0);
+    mo_crumb_drop(c->be->crumb, "decode", (uint64_t)c->decode_calls * (uint64_t)c->run.frames, 0);
     mo_stage_time start = mo_stage_time_now(c->be);
     int rc = mo_graph_run(&c->decode.graph, exec, &c->trace, &c->decode_calls);
     mo_stage_time_add(&c->times[MOSHI_STAGE_DECODE], c->be, &start);
