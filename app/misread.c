@@ -99,9 +99,10 @@ typedef struct source {
     const float *raw;
     const uint16_t *bits; /* [n] as 16-bit samples; NULL when they are none */
     size_t n;
-    bool bytes; /* all low bytes are zero: 8-bit samples */
-    bool ulaw;  /* all samples are values of mu-law codes */
-    bool alaw;  /* all samples are values of A-law codes */
+    bool bytes;  /* all low bytes are zero: 8-bit samples */
+    bool ulaw;   /* all samples are values of mu-law codes */
+    bool alaw;   /* all samples are values of A-law codes */
+    bool failed; /* what is no number came out of arithmetic */
 } source;
 
 static int16_t signed_of(uint16_t bits) {
@@ -142,7 +143,7 @@ static bool possible(const source *s, reading r) {
     case READ_NEIGHBOURS:
         return s->bits;
     case READ_INT16_PAIRS:
-        return !s->bits;
+        return !s->bits && !s->failed;
     default:
         return s->bits && !s->bytes;
     }
@@ -377,6 +378,19 @@ static bool inspect_values(source *s, uint16_t *bits) {
     return true;
 }
 
+/* Arithmetic that fails gives an infinity or the one quiet NaN of the processor; pairs of integers
+ * give NaNs of all kinds (every second sample between -1 and -128 makes one). */
+static bool arithmetic_failed(const float *raw, size_t n) {
+    size_t plain = 0, none = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (isfinite(raw[i])) continue;
+        uint32_t bits = bits_of(raw[i]) & 0x7fffffff;
+        plain += bits == 0x7f800000 || bits == 0x7fc00000;
+        none++;
+    }
+    return none > 0 && 2 * plain > none;
+}
+
 /* Where to take `most` of n samples; half a second at a time. What moves most, not what is loudest:
  * misread silence may be as loud as can be. */
 static size_t busiest_part(const float *raw, size_t n, size_t most) {
@@ -421,6 +435,7 @@ int misread_find(findings *found, const float *raw, size_t n, int rate_hz, app_e
     uint16_t *bits = malloc((s.n + 1) * sizeof *bits);
     if (!bits) return app_no_memory(err);
     if (inspect_values(&s, bits)) s.bits = bits;
+    s.failed = !s.bits && arithmetic_failed(s.raw, s.n);
     find_alternation(found, raw, s.n);
     find_unscaled(found, raw, s.n);
     bool settled = findings_confidence(found, FINDING_INT16_AS_FLOAT) >= FINDING_FAULT ||

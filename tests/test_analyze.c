@@ -234,6 +234,10 @@ static void test_edges(void) {
     examine(&a, r.pcm, r.n, r.facts.rate_hz);
     CHECK(!analysis_passes(&a) && a.found.list[0].kind == FINDING_NOT_NUMBERS,
           "one sample that is no number: %s", called(&a));
+    for (size_t i = r.n / 3; i < r.n; i++) r.pcm[i] = i % 9 == 0 ? INFINITY : NAN;
+    examine(&a, r.pcm, r.n, r.facts.rate_hz);
+    CHECK(!analysis_passes(&a) && a.found.list[0].kind == FINDING_NOT_NUMBERS,
+          "two thirds that are no numbers: %s", called(&a));
     soundfile_free(&r);
 }
 
