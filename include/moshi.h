@@ -148,7 +148,8 @@ typedef struct moshi_codec moshi_codec;
  * there (in a signal handler) or as a guess. Texts are static or live as long as the stage does. */
 typedef struct moshi_breadcrumb {
     const char *volatile stage; /* "files", "device", "weights", "programs", "ready"; "encode",
-                                   "step", "decode"; NULL before the first */
+                                   "step" (a graphics card, which gets a frame in one piece: all of
+                                   it), "decode"; NULL before the first */
     const char
         *volatile detail; /* weights: a tensor; frames: the op, where a device tells; or NULL */
     volatile uint64_t done, total; /* weights: tensors looked up so far and all; frames: done, 0 */
@@ -456,7 +457,8 @@ typedef enum moshi_stage {
 /* What one run of a stage costs, and what it has cost. All zero for a stage the model lacks. */
 typedef struct moshi_stage_info {
     uint64_t runs;         /* so far; one for all sessions that step together */
-    double seconds;        /* of them together */
+    double seconds;        /* of them together; those of an engine on a graphics card as its own
+                              clock counts them, or 0 if it has none */
     uint64_t weight_bytes; /* a run reads: weights that are used twice count twice */
     /* Keys and values that a run reads for each session and each position it can look back on;
      * positions that a frame adds; how many are kept at most. */

@@ -25,6 +25,7 @@ const char *mo_op_name(mo_op_kind kind) {
         [MO_OP_PAD_FIRST] = "pad_first",
         [MO_OP_SHIFT] = "shift",
         [MO_OP_ADVANCE] = "advance",
+        [MO_OP_SIFT] = "sift",
     };
     return (int)kind >= 0 && kind < MO_OP_COUNT ? names[kind] : "unknown op";
 }

@@ -107,6 +107,7 @@ typedef enum mo_op_kind {
     MO_OP_PAD_FIRST,
     MO_OP_SHIFT,
     MO_OP_ADVANCE,
+    MO_OP_SIFT,
     MO_OP_COUNT
 } mo_op_kind;
 
@@ -313,6 +314,13 @@ typedef struct mo_op_advance {
     int n;
 } mo_op_advance;
 
+/* Slots with a token that is not one of 0 .. n - 1 take no part in what this run has still to do.
+ */
+typedef struct mo_op_sift {
+    mo_view tokens; /* i32 [1, cols] */
+    int n;
+} mo_op_sift;
+
 typedef struct mo_op {
     mo_op_kind kind;
     union {
@@ -332,6 +340,7 @@ typedef struct mo_op {
         mo_op_pad_first pad_first;
         mo_op_shift shift;
         mo_op_advance advance;
+        mo_op_sift sift;
     } u;
 } mo_op;
 
@@ -349,6 +358,14 @@ typedef struct mo_backend_options {
 typedef struct mo_busy {
     double all, products;
 } mo_busy;
+
+/* Ops first .. last - 1 of a program for the slots with exec[slot] != 0. */
+typedef struct mo_run {
+    mo_program *program;
+    int first, last;
+    const uint8_t *exec;
+    double seconds; /* filled in: how long it took the device; 0: it does not tell */
+} mo_run;
 
 /* The table every device provides. All memory is taken by alloc, weight and record; run never
  * allocates. One backend is driven by one thread at a time. */
@@ -387,6 +404,10 @@ typedef struct mo_backend_ops {
     void (*program_free)(mo_backend *be, mo_program *p);
     /* Run ops first .. last-1 for the slots with exec[slot] != 0 and wait. 0, or MOSHI_EDEVICE. */
     int (*run)(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec);
+    /* The same for several parts, each of which finds what those before it have left, as one piece
+     * of work: what waits for the host in between is this device's business. 0, or MOSHI_EDEVICE.
+     * NULL: run() one after the other is as good. */
+    int (*run_parts)(mo_backend *be, mo_run *parts, int n);
     /* Has this machine kernels of that name? If not, *why has the names there are. NULL: open()
      * will tell. */
     bool (*has_kernels)(const char *name, moshi_error *why);

@@ -32,14 +32,14 @@ void mo_frame_write_params(moshi_engine *e, const moshi_session *s) {
     slot_write(e, &e->model.lm.params, s->slot, row, MO_SAMPLE_COLS);
 }
 
-static void reset_codec(moshi_engine *e, int slot) {
+static void reset_encoder(moshi_engine *e, int slot) {
     if (e->has_codec) mo_arena_reset_slot(&e->encode.arena, slot);
-    if (e->has_decoder) mo_arena_reset_slot(&e->decode.arena, slot);
     e->codec_steps[slot] = 0;
 }
 
 void mo_frame_reset_slot(moshi_engine *e, int slot) {
-    reset_codec(e, slot);
+    reset_encoder(e, slot);
+    if (e->has_decoder) mo_arena_reset_slot(&e->decode.arena, slot);
     mo_arena_reset_slot(&e->step.arena, slot);
     e->lm_steps[slot] = 0;
 }
@@ -67,7 +67,8 @@ static void gather_codes(moshi_engine *e, moshi_session *s) {
     s->codes_n--;
 }
 
-/* Fill the exec masks and the programs' inputs; returns how many sessions take part. */
+/* Fill the exec masks and the programs' inputs; returns how many sessions take part. exec_audio is
+ * who wants sound: whether there is some is known when the tokens are. */
 static int gather(moshi_engine *e) {
     int ready = 0;
     for (int i = 0; i < e->slots; i++) {
@@ -76,6 +77,7 @@ static int gather(moshi_engine *e) {
         if (!s || !mo_session_ready(s)) continue;
         pthread_mutex_lock(&s->lock);
         e->exec[i] = 1;
+        e->exec_audio[i] = e->has_decoder && !(s->options.flags & MOSHI_NO_AUDIO);
         s->stepping = true;
         ready++;
         if (s->input == MO_INPUT_PCM) {
@@ -99,62 +101,116 @@ static bool any(const uint8_t *mask, int n) {
     return found;
 }
 
-/* Ops first .. last - 1 of a program, timed as `stage`. */
-static int run_part(moshi_engine *e, const mo_stage *st, moshi_stage stage, int first, int last,
-                    const uint8_t *exec, const int64_t *steps) {
-    mo_stage_time start = mo_stage_time_now(e->be);
-    int rc = mo_graph_run_part(&st->graph, first, last, exec, &e->trace, steps);
-    mo_stage_time_add(&e->times[stage], e->be, &start);
+/* A part of a frame: ops of one stage. */
+typedef struct frame_part {
+    moshi_stage stage;
+    const char *name; /* for the breadcrumb */
+    const mo_graph *graph;
+    int first, last;
+    const uint8_t *exec;
+    int64_t *steps;
+    bool counts; /* a step of `steps` ends here */
+} frame_part;
+
+enum { MOST_PARTS = 6 /* the model may run twice */ };
+
+typedef struct frame_plan {
+    int n;
+    frame_part parts[MOST_PARTS];
+} frame_plan;
+
+static void plan_part(frame_plan *plan, int slots, frame_part part) {
+    if (part.first < part.last && any(part.exec, slots)) plan->parts[plan->n++] = part;
+}
+
+static void plan_model(moshi_engine *e, frame_plan *plan, const uint8_t *exec) {
+    const mo_graph *g = &e->step.graph;
+    const int depth = e->model.lm.depth_op;
+    plan_part(plan, e->slots,
+              (frame_part){MOSHI_STAGE_TEMPORAL, "step", g, 0, depth, exec, e->lm_steps,
+                           depth == g->n_ops});
+    plan_part(plan, e->slots,
+              (frame_part){MOSHI_STAGE_DEPTH, "step", g, depth, g->n_ops, exec, e->lm_steps, true});
+}
+
+/* All that this frame needs, in order. */
+static void plan_frame(moshi_engine *e, frame_plan *plan) {
+    const mo_graph *encode = &e->encode.graph, *decode = &e->decode.graph;
+    plan->n = 0;
+    plan_part(plan, e->slots,
+              (frame_part){MOSHI_STAGE_ENCODE, "encode", encode, 0, encode->n_ops, e->exec_pcm,
+                           e->codec_steps, true});
+    /* With the file convention the first frame's codes are stepped twice: at step 0 every channel
+     * sees its initial token, so a single step would never show them to the model. */
+    plan_model(e, plan, e->exec_twice);
+    plan_model(e, plan, e->exec);
+    plan_part(plan, e->slots,
+              (frame_part){MOSHI_STAGE_DECODE, "decode", decode, 0, decode->n_ops, e->exec_audio,
+                           e->lm_steps, false});
+}
+
+static void part_done(moshi_engine *e, const frame_part *part) {
+    for (int i = 0; part->counts && i < e->slots; i++) part->steps[i] += part->exec[i];
+}
+
+/* Sound is made where the grid gave a frame of audio tokens that are codes (forced ones may not
+ * be): what mo_sift() has told the device, for the host. */
+static void sift_audio(moshi_engine *e) {
+    for (int i = 0; i < e->slots; i++) {
+        if (!e->exec_audio[i]) continue;
+        slot_read(e, &e->model.lm.out_tokens, i, e->tokens, 1 + (size_t)e->info.dep_q);
+        for (int k = 1; k <= e->info.dep_q; k++)
+            e->exec_audio[i] &= e->tokens[k] >= 0 && e->tokens[k] < e->model.mimi.cfg.bins;
+    }
+}
+
+/* Part by part, and a part as far as the next tap where there is a trace. */
+static int run_in_turn(moshi_engine *e, const frame_plan *plan) {
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < plan->n; i++) {
+        const frame_part *p = &plan->parts[i];
+        if (p->stage == MOSHI_STAGE_DECODE) sift_audio(e);
+        if (!any(p->exec, e->slots)) continue;
+        mo_crumb_drop(e->be->crumb, p->name, e->frames, 0);
+        mo_stage_time start = mo_stage_time_now(e->be);
+        rc = mo_graph_run_part(p->graph, p->first, p->last, p->exec, &e->trace, p->steps);
+        mo_stage_time_add(&e->times[p->stage], e->be, &start);
+        part_done(e, p);
+    }
     return rc;
 }
 
-static int run_stage(moshi_engine *e, const mo_stage *st, moshi_stage stage, const char *name,
-                     const uint8_t *exec, const int64_t *steps) {
-    if (!any(exec, e->slots)) return 0;
-    mo_crumb_drop(e->be->crumb, name, e->frames, 0);
-    return run_part(e, st, stage, 0, st->graph.n_ops, exec, steps);
+/* All of it as one piece of work for the device, which knows how long each part took. */
+static int run_at_once(moshi_engine *e, const frame_plan *plan) {
+    mo_run parts[MOST_PARTS];
+    for (int i = 0; i < plan->n; i++) {
+        const frame_part *p = &plan->parts[i];
+        parts[i] = (mo_run){p->graph->program, p->first, p->last, p->exec, 0};
+    }
+    mo_crumb_drop(e->be->crumb, "step", e->frames, 0);
+    int rc = e->be->ops->run_parts(e->be, parts, plan->n);
+    sift_audio(e);
+    for (int i = 0; i < plan->n; i++) {
+        mo_stage_time *t = &e->times[plan->parts[i].stage];
+        t->runs += any(parts[i].exec, e->slots);
+        t->seconds += parts[i].seconds;
+        part_done(e, &plan->parts[i]);
+    }
+    return rc;
 }
 
-static void count(const uint8_t *mask, int64_t *steps, int n) {
-    for (int i = 0; i < n; i++) steps[i] += mask[i];
-}
-
-static int run_encode(moshi_engine *e) {
-    int rc = run_stage(e, &e->encode, MOSHI_STAGE_ENCODE, "encode", e->exec_pcm, e->codec_steps);
-    count(e->exec_pcm, e->codec_steps, e->slots);
-    /* The reference server starts its codec again after the first frame and accepts the loss. */
+static int run(moshi_engine *e) {
+    frame_plan plan;
+    plan_frame(e, &plan);
+    int rc = e->be->ops->run_parts && !e->trace.fn ? run_at_once(e, &plan) : run_in_turn(e, &plan);
+    /* The reference server starts its codec again after encoding the first frame and accepts the
+     * loss. The decoder has nothing to lose by then: its first frame comes after that. */
     for (int i = 0; i < e->slots; i++) {
         const moshi_session *s = e->sessions[i];
         if (e->exec_pcm[i] && s->ticks == 0 && (s->options.flags & MOSHI_FIRST_FRAME_SERVER))
-            reset_codec(e, i);
+            reset_encoder(e, i);
     }
     return rc;
-}
-
-static int run_lm(moshi_engine *e, const uint8_t *exec) {
-    const mo_graph *g = &e->step.graph;
-    int depth = e->model.lm.depth_op, rc = 0;
-    if (!any(exec, e->slots)) return 0;
-    mo_crumb_drop(e->be->crumb, "step", e->frames, 0);
-    rc = run_part(e, &e->step, MOSHI_STAGE_TEMPORAL, 0, depth, exec, e->lm_steps);
-    if (rc == 0 && depth < g->n_ops)
-        rc = run_part(e, &e->step, MOSHI_STAGE_DEPTH, depth, g->n_ops, exec, e->lm_steps);
-    count(exec, e->lm_steps, e->slots);
-    return rc;
-}
-
-/* Decode where the grid gave a frame of audio tokens that are codes (forced ones may not be). */
-static int run_decode(moshi_engine *e) {
-    for (int i = 0; i < e->slots; i++) {
-        if (!e->exec[i] || !e->has_decoder) continue;
-        if (e->sessions[i]->options.flags & MOSHI_NO_AUDIO) continue;
-        slot_read(e, &e->model.lm.out_tokens, i, e->tokens, 1 + (size_t)e->info.dep_q);
-        bool codes = e->tokens[0] != MOSHI_NO_TOKEN;
-        for (int k = 1; k <= e->info.dep_q; k++)
-            codes = codes && e->tokens[k] >= 0 && e->tokens[k] < e->model.mimi.cfg.bins;
-        e->exec_audio[i] = codes;
-    }
-    return run_stage(e, &e->decode, MOSHI_STAGE_DECODE, "decode", e->exec_audio, e->lm_steps);
 }
 
 /* ---- scatter ------------------------------------------------------------------------------ */
@@ -180,12 +236,7 @@ static void scatter(moshi_engine *e, bool failed) {
 int mo_frame_step(moshi_engine *e) {
     int ready = gather(e);
     if (ready == 0) return 0;
-    int rc = run_encode(e);
-    /* With the file convention the first frame's codes are stepped twice: at step 0 every channel
-     * sees its initial token, so a single step would never show them to the model. */
-    if (rc == 0) rc = run_lm(e, e->exec_twice);
-    if (rc == 0) rc = run_lm(e, e->exec);
-    if (rc == 0) rc = run_decode(e);
+    int rc = run(e);
     scatter(e, rc < 0);
     mo_crumb_drop(e->be->crumb, "ready", ++e->frames, 0);
     return rc < 0 ? rc : ready;

@@ -82,7 +82,8 @@ static int stage_finish(moshi_engine *e, mo_stage *st) {
 }
 
 /* Record the three programs. The encoder writes its codes where the model reads the user's, the
- * decoder reads its codes where the grid puts its output: nothing passes through the host. */
+ * decoder reads its codes where the grid puts its output, those of who has any there: nothing
+ * passes through the host. */
 static int record_programs(moshi_engine *e, mo_dtype kv_type, moshi_error *err) {
     const mo_lm_config *c = &e->model.lm.cfg;
     mo_mimi_run run = {.frames = 1, .exact_mask = (e->flags & MOSHI_EXACT_MASK) != 0};
@@ -99,8 +100,9 @@ static int record_programs(moshi_engine *e, mo_dtype kv_type, moshi_error *err) 
     if (rc == 0 && e->has_decoder) {
         stage_begin(e, &e->decode, err);
         run.codebooks = c->dep_q;
-        mo_mimi_record_decoder(&e->decode.graph, &e->model.mimi, &run,
-                               mo_cols(e->model.lm.out_tokens, 1, c->dep_q), &e->audio_out);
+        mo_view codes = mo_cols(e->model.lm.out_tokens, 1, c->dep_q);
+        mo_sift(&e->decode.graph, codes, e->model.mimi.cfg.bins);
+        mo_mimi_record_decoder(&e->decode.graph, &e->model.mimi, &run, codes, &e->audio_out);
         rc = stage_finish(e, &e->decode);
     }
     return rc;

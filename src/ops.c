@@ -446,6 +446,14 @@ void mo_advance(mo_graph *g, mo_view pos, int n) {
     graph_add(g, &op);
 }
 
+void mo_sift(mo_graph *g, mo_view tokens, int n) {
+    if (g->failed) return;
+    if (!graph_want(g, tokens.rows == 1, "sift")) return;
+    mo_op op = {.kind = MO_OP_SIFT};
+    op.u.sift = (mo_op_sift){tokens, n};
+    graph_add(g, &op);
+}
+
 /* ---- taps --------------------------------------------------------------------------------- */
 
 static void tap_add(mo_graph *g, mo_view v, moshi_dtype dtype, int ndim, bool channels_first,

@@ -99,6 +99,7 @@ void mo_grid_write(mo_graph *g, const mo_grid *grid, mo_view tokens, mo_view out
 void mo_pad_first(mo_graph *g, mo_view view, mo_view pos, int n);
 void mo_shift(mo_graph *g, mo_view view, int n);
 void mo_advance(mo_graph *g, mo_view pos, int n);
+void mo_sift(mo_graph *g, mo_view tokens, int n);
 /* A new KV ring as per-slot state (not cleared by reset: positions say what is valid). */
 mo_kv mo_kv_ring(mo_graph *g, mo_dtype dtype, int kv_heads, int capacity, int head_dim);
 /* Bytes of one head's key or value of one position; 0 for a type that no ring has. */

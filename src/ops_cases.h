@@ -113,6 +113,13 @@ typedef struct stream_case {
 static const stream_case stream_cases[] = {
     {1, 3, 4, 1}, {2, 6, 1, 4}, {3, 7, 33, 2}, {2, 9, 16, 8}};
 
+/* sift: between two counters */
+typedef struct sift_case {
+    int slots, cols, n;
+} sift_case;
+
+static const sift_case sift_cases[] = {{1, 1, 1}, {4, 3, 5}, {8, 8, 2048}, {8, 2, 2}};
+
 typedef struct grid_case {
     int n_q, dep_q, max_delay;
     int delays[12];

@@ -572,6 +572,23 @@ static void build_stream(side *s, const void *arg) {
     mo_advance(&s->graph, pos->v, 5);
 }
 
+/* Counters before and after; about half of the slots have a token too small, too large, or both. */
+static void build_sift(side *s, const void *arg) {
+    const sift_case *c = arg;
+    side_view *tokens = add_view(s, 1, c->cols, FILL_GIVEN);
+    side_view *first = number_view(s, 7, FILL_ONCE), *last = number_view(s, 9, FILL_ONCE);
+    first->judged = last->judged = true;
+    for (int i = 0; i < s->slots * c->cols; i++) put_int(tokens, (size_t)i, below(s, c->n));
+    for (int slot = 0; slot < s->slots; slot++) {
+        size_t at = (size_t)(slot * c->cols + below(s, c->cols));
+        if (below(s, 4) == 0) put_int(tokens, at, -1 - below(s, 2));
+        if (below(s, 4) == 0) put_int(tokens, at, c->n + below(s, 2));
+    }
+    mo_advance(&s->graph, first->v, 1);
+    mo_sift(&s->graph, tokens->v, c->n);
+    mo_advance(&s->graph, last->v, 1);
+}
+
 static void build_sample(side *s, const void *arg) {
     const sample_case *c = arg;
     enum { FORCE = 9 };
@@ -633,6 +650,8 @@ static void check_tokens(selftest *t) {
     op_begin(t, "streams");
     for (size_t i = 0; i < COUNT(stream_cases); i++)
         run_case(t, &(one_case){stream_cases[i].slots, 3, 0, build_stream, &stream_cases[i]});
+    for (size_t i = 0; i < COUNT(sift_cases); i++)
+        run_case(t, &(one_case){sift_cases[i].slots, 3, 0, build_sift, &sift_cases[i]});
     op_end(t);
     op_begin(t, "sampling");
     for (size_t i = 0; i < COUNT(sample_cases); i++)

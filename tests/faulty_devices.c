@@ -170,6 +170,16 @@ static int run_op(mo_backend *be, mo_program *p, const recorded *r, int i, const
     return rc;
 }
 
+/* mo_op_sift holds for the rest of a run, and here every op is a run. */
+static void sift(const mo_op_sift *op, int slots, uint8_t *left) {
+    for (int s = 0; s < slots; s++)
+        for (int c = 0; c < op->tokens.cols; c++) {
+            int32_t token;
+            memcpy(&token, row_of(&op->tokens, s, 0) + c, sizeof token);
+            if (token < 0 || token >= op->n) left[s] = 0;
+        }
+}
+
 static void write_through_bad_pointer(void) {
     static volatile int *volatile nowhere = (volatile int *)(uintptr_t)16;
     *nowhere = 1;
@@ -184,7 +194,14 @@ static int faulty_run(mo_backend *be, mo_program *p, int first, int last, const 
     if (r->n > MODEL_OPS && f == FAULT_HANG)
         for (;;) pause();
     if (r->n > MODEL_OPS && f == FAULT_LATE && ++model_runs > LATE) write_through_bad_pointer();
-    for (int i = first; i < last && rc == 0; i++) rc = run_op(be, p, r, i, exec);
+    uint8_t *left = malloc((size_t)r->slots);
+    if (!left) abort();
+    memcpy(left, exec, (size_t)r->slots);
+    for (int i = first; i < last && rc == 0; i++) {
+        if (r->ops[i].kind == MO_OP_SIFT) sift(&r->ops[i].u.sift, r->slots, left);
+        rc = run_op(be, p, r, i, left);
+    }
+    free(left);
     return rc;
 }
 

@@ -479,6 +479,42 @@ static void test_streams(void) {
     }
 }
 
+/* Slot s: token s % cols is wrong in every way there is, or none is. */
+static void sift_build(rig *r, const void *arg) {
+    const sift_case *c = arg;
+    rig_view *tokens = rig_add(r, 1, c->cols, true);
+    rig_view *first = rig_add(r, 1, 1, true), *last = rig_add(r, 1, 1, true);
+    const int32_t wrong[4] = {0, -1, c->n, MOSHI_NO_TOKEN};
+    first->written = last->written = true;
+    for (int s = 0; s < r->slots; s++) {
+        for (int i = 0; i < c->cols; i++) put_i32(tokens, s, 0, i, i % c->n);
+        put_i32(tokens, s, 0, s % c->cols, wrong[s % 4]);
+        put_i32(first, s, 0, 0, 10 * s);
+        put_i32(last, s, 0, 0, 10 * s);
+    }
+    rig_op(r, MO_OP_ADVANCE)->u.advance = (mo_op_advance){first->v, 1};
+    rig_op(r, MO_OP_SIFT)->u.sift = (mo_op_sift){tokens->v, c->n};
+    rig_op(r, MO_OP_ADVANCE)->u.advance = (mo_op_advance){last->v, 1};
+}
+
+static void sift_judge(rig *r, const void *arg, const char *what) {
+    const mo_view *first = &r->views[1].v, *last = &r->views[2].v;
+    bool ok = true;
+    (void)arg;
+    for (int s = 0; s < r->slots; s++)
+        ok &= after_i32(r, first, s, 0, 0) == 10 * s + 1 &&
+              after_i32(r, last, s, 0, 0) == 10 * s + (s % 4 == 0);
+    CHECK(ok, "%s: who takes part", what);
+}
+
+static void test_sift(void) {
+    for (size_t i = 0; i < sizeof sift_cases / sizeof sift_cases[0]; i++) {
+        char what[80];
+        snprintf(what, sizeof what, "sift %zu", i);
+        run_case(what, sift_cases[i].slots, &sift_cases[i], sift_build, sift_judge);
+    }
+}
+
 /* ---- token grid ----------------------------------------------------------------------------- */
 
 /* The reference's rules on a grid without end: rows are steps, -2 = nothing there yet. */
@@ -726,6 +762,7 @@ int main(int argc, char **argv) {
     test_upsample();
     test_rvq();
     test_streams();
+    test_sift();
     test_grid();
     test_sample();
     return check_done("test_ops");

@@ -21,7 +21,7 @@
 
 /* "narrow:0" is "vulkan:0" with these limits, and only there where `exists`. */
 static struct {
-    bool exists;
+    bool exists, no_clock;
     uint32_t range;
     VkDeviceSize budget; /* of memory */
     vk_device *opened;   /* the last one */
@@ -53,6 +53,7 @@ static int narrow_open(mo_backend **out, const mo_backend_options *options, mosh
         narrow.opened->lib.fns.GetPhysicalDeviceMemoryProperties2 = small_budget;
         narrow.opened->has_budget = true;
     }
+    if (narrow.no_clock) narrow.opened->tick_mask = 0;
     if (narrow.range) narrow.opened->limits.maxStorageBufferRange = narrow.range;
     return 0;
 }
@@ -526,6 +527,45 @@ static void test_parts_of_programs(mo_backend *be) {
     bench_close(&b);
 }
 
+/* Counters of two programs and what one of them leaves for the other, in one piece of work: as if
+ * one part had run after the other, however many submissions that takes. */
+static void test_parts_at_once(mo_backend *be) {
+    enum { SLOTS = 3 };
+    bench a, b;
+    const uint8_t all[SLOTS] = {1, 1, 1}, some[SLOTS] = {1, 0, 1}, none[SLOTS] = {0};
+    bench_open(&a, be, SLOTS);
+    bench_open(&b, be, SLOTS);
+    mo_view n = mo_state_view(&a.graph, 1, 1, 0), m = mo_state_view(&b.graph, 1, 1, 0);
+    mo_advance(&a.graph, n, 1);
+    mo_advance(&a.graph, n, 10);
+    mo_sift(&b.graph, n, 12);
+    mo_advance(&b.graph, m, 100);
+    mo_advance(&b.graph, n, 1000);
+    if (!CHECK(mo_graph_finish(&a.graph) == 0 && mo_graph_finish(&b.graph) == 0, "recorded"))
+        return;
+    mo_program *p = a.graph.program, *q = b.graph.program;
+    for (int pass = 0; pass < 2; pass++) { /* recorded now, and known */
+        const int32_t want_n[2][SLOTS] = {{44, 1011, 44}, {88, 1022, 88}};
+        const int32_t want_m[SLOTS] = {0, 100, 0};
+        mo_run parts[] = {{p, 0, 1, some, 9}, {p, 1, 2, some, 9}, {p, 0, 2, all, 9},
+                          {q, 0, 3, all, 9},  {p, 0, 2, none, 9}, {p, 0, 2, some, 9},
+                          {q, 1, 1, all, 9},  {p, 0, 2, some, 9}};
+        CHECK(be->ops->run_parts(be, parts, 8) == 0, "parts");
+        CHECK(parts[4].seconds <= 0 && parts[6].seconds <= 0, "nothing takes no time");
+        for (int i = 0; i < 8; i++) CHECK(parts[i].seconds >= 0 && parts[i].seconds < 9, "time");
+        CHECK(!((vk_device *)be)->tick_mask || parts[2].seconds > 0, "no time");
+        float *got_n = get(&a, &n), *got_m = get(&b, &m);
+        CHECK(!memcmp(got_n, want_n[pass], sizeof want_n[pass]), "counters, pass %d", pass);
+        CHECK(!memcmp(got_m, want_m, sizeof want_m), "who was sifted");
+        free(got_n);
+        free(got_m);
+    }
+    mo_run wrong[] = {{p, 0, 1, all, 0}, {p, 1, 3, all, 0}};
+    CHECK(be->ops->run_parts(be, wrong, 2) == MOSHI_EDEVICE, "ops there are none of");
+    bench_close(&a);
+    bench_close(&b);
+}
+
 /* Copies of every size and offset, which mapped memory hides. */
 static void test_copies(mo_backend *be, bool staged) {
     enum { N = 4096 };
@@ -676,6 +716,7 @@ static void test_device(const char *name) {
     test_pieces(cpu, be);
     test_parts_of_weights(cpu, be);
     test_parts_of_programs(be);
+    test_parts_at_once(be);
     test_copies(be, false);
     test_copies(be, true);
     cpu->ops->close(cpu);
@@ -1007,6 +1048,24 @@ static long resident_kb(void) {
     return pages * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
+/* Stages tell the device's own times; what they leave of `seconds` is the host's and what waiting
+ * costs. */
+static void check_stages(moshi_engine *e, uint64_t frames, double seconds) {
+    const bool clock = narrow.opened->tick_mask != 0;
+    moshi_stage_info info;
+    double sum = 0;
+    for (int i = 0; i < MOSHI_STAGES; i++) {
+        moshi_engine_get_stage(e, (moshi_stage)i, &info);
+        /* one step more for the first frame, sound only once there is some */
+        const bool model = i == MOSHI_STAGE_TEMPORAL || i == MOSHI_STAGE_DEPTH;
+        CHECK(info.runs <= frames + model && info.runs + 8 > frames, "stage %d: %d runs", i,
+              (int)info.runs);
+        CHECK(clock ? info.seconds > 0 : info.seconds <= 0, "stage %d: %g s", i, info.seconds);
+        sum += info.seconds;
+    }
+    CHECK(sum <= seconds, "%g s of %g", sum, seconds);
+}
+
 /* TEST_FRAMES in the environment asks for more of them. */
 static void test_long_run(void) {
     enum {
@@ -1029,6 +1088,7 @@ static void test_long_run(void) {
     moshi_session *s = open_session(e, NULL);
     float *pcm = test_alloc((size_t)info.frame_samples, sizeof *pcm);
     test_signal(pcm, (size_t)info.frame_samples, 3);
+    const double start = mo_now_s();
     for (long i = 0; i < frames; i++) {
         if (i == WARM) before = resident_kb();
         if (i == WARM) count_calls(&narrow.opened->fns);
@@ -1042,11 +1102,11 @@ static void test_long_run(void) {
           calls.created);
     CHECK(calls.begun == 0 && calls.mapped == 0, "recorded %d times again, mapped %d times",
           calls.begun, calls.mapped);
-    /* The encoder, the model's two parts and the decoder; what the host gives and takes is mapped.
-     */
-    CHECK(calls.submitted == 4 * (frames - WARM) && calls.waited == calls.submitted,
+    /* Encoder, model and decoder together; what the host gives and takes is mapped. */
+    CHECK(calls.submitted == frames - WARM && calls.waited == calls.submitted,
           "%d submissions and %d waits in %ld frames", calls.submitted, calls.waited,
           frames - WARM);
+    check_stages(e, (uint64_t)frames, mo_now_s() - start);
     if (asked) fprintf(stderr, "%ld frames: %ld KB more\n", frames - WARM, growth);
     moshi_engine_close(e);
     narrow.exists = false;
@@ -1086,16 +1146,19 @@ static void test_lost(bool stuck) {
     spec_tiny(&spec);
     model_make(&m, &spec);
     narrow.exists = true;
+    narrow.no_clock = stuck;
     moshi_engine *e = open_engine_with(
         &(moshi_engine_options){.blobs = m.blobs, .n_blobs = MADE_BLOBS, .device = "narrow:0"});
     moshi_engine_info info;
     moshi_engine_get_info(e, &info);
     moshi_session *s = open_session(e, NULL);
     float *pcm = test_alloc((size_t)info.frame_samples, sizeof *pcm);
+    const double start = mo_now_s();
     for (int i = 0; i < BEFORE; i++)
         CHECK(moshi_push_pcm(s, pcm, (size_t)info.frame_samples) > 0 && moshi_step(e) == 1,
               "steps");
     CHECK(moshi_engine_problem(e)[0] == 0, "no problem yet");
+    check_stages(e, BEFORE, mo_now_s() - start);
     if (stuck)
         narrow.opened->fns.WaitForFences = no_answer;
     else
@@ -1110,7 +1173,7 @@ static void test_lost(bool stuck) {
     CHECK(frames == BEFORE, "%d of %d frames can still be taken", frames, BEFORE);
     moshi_session_close(s);
     moshi_engine_close(e);
-    narrow.exists = false;
+    narrow.exists = narrow.no_clock = false;
     free(pcm);
     model_free(&m);
 }

@@ -285,6 +285,19 @@ static int chunk_count(double cost_ns, int units, int threads) {
     return chunks < most ? (int)chunks : most;
 }
 
+/* Who is left of those that take part; returns how many. */
+static int sift(const mo_op_sift *op, int *active, int n) {
+    int left = 0;
+    for (int i = 0; i < n; i++) {
+        const int32_t *token = (const int32_t *)op->tokens.buf->data + op->tokens.offset +
+                               op->tokens.slot_stride * (size_t)active[i];
+        bool all = true;
+        for (int c = 0; c < op->tokens.cols; c++) all &= token[c] >= 0 && token[c] < op->n;
+        if (all) active[left++] = active[i];
+    }
+    return left;
+}
+
 static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec) {
     if (first < 0 || first > last || last > p->n) return MOSHI_EDEVICE;
     mo_pool *pool = cpu_of(be)->pool;
@@ -299,9 +312,13 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
         if (exec[slot]) p->active[ex.n_active++] = slot;
     if (ex.n_active == 0) return 0;
     mo_pool_awake(pool, true);
-    for (int i = p->starts[first]; i < p->starts[last]; i++) {
+    for (int i = p->starts[first]; ex.n_active > 0 && i < p->starts[last]; i++) {
         phase ph = {.plan = &p->plans[i], .ex = &ex};
         if (be->crumb) be->crumb->detail = mo_op_name(ph.plan->op.kind);
+        if (ph.plan->op.kind == MO_OP_SIFT) {
+            ex.n_active = sift(&ph.plan->op.u.sift, p->active, ex.n_active);
+            continue;
+        }
         ph.units = mo_plan_units(ph.plan, &ex);
         ph.chunks = chunk_count(mo_plan_cost(ph.plan, &ex), ph.units, mo_pool_threads(pool));
         mo_pool_charge(pool, mo_plan_is_product(ph.plan) ? PRODUCTS : REST);

@@ -62,6 +62,11 @@ static bool load_functions(vk_device *d) {
         ENTRY(CmdPipelineBarrier),
         ENTRY(CmdCopyBuffer),
         ENTRY(CmdFillBuffer),
+        ENTRY(CreateQueryPool),
+        ENTRY(DestroyQueryPool),
+        ENTRY(GetQueryPoolResults),
+        ENTRY(CmdResetQueryPool),
+        ENTRY(CmdWriteTimestamp),
     };
 #undef ENTRY
     bool all = true;
@@ -107,12 +112,16 @@ static bool measure(vk_device *d, const char **what) {
 }
 
 /* The first queue family that computes; -1: none. */
-static int queue_family(const vk_device *d) {
+static int queue_family(vk_device *d) {
     VkQueueFamilyProperties families[16];
     uint32_t n = 16;
     d->lib.fns.GetPhysicalDeviceQueueFamilyProperties(d->physical, &n, families);
-    for (uint32_t i = 0; i < n; i++)
-        if (families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) return (int)i;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!(families[i].queueFlags & VK_QUEUE_COMPUTE_BIT)) continue;
+        const uint32_t bits = families[i].timestampValidBits;
+        d->tick_mask = bits == 0 ? 0 : UINT64_MAX >> (64 - bits);
+        return (int)i;
+    }
     return -1;
 }
 
@@ -243,10 +252,10 @@ static const char *kernels(const mo_backend *be) {
 
 /* ---- submitting ----------------------------------------------------------------------------- */
 
-bool mo_vk_submit(vk_device *d, VkCommandBuffer commands) {
+bool mo_vk_submit(vk_device *d, const VkCommandBuffer *commands, int n) {
     const VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
-                               .commandBufferCount = 1,
-                               .pCommandBuffers = &commands};
+                               .commandBufferCount = (uint32_t)n,
+                               .pCommandBuffers = commands};
     if (d->lost) return false;
     VkResult rc = d->fns.QueueSubmit(d->queue, 1, &info, d->fence);
     if (rc == VK_SUCCESS) {
@@ -362,6 +371,7 @@ const mo_backend_ops mo_backend_vulkan = {.name = "vulkan",
                                           .record = mo_vk_record,
                                           .program_free = mo_vk_program_free,
                                           .run = mo_vk_run,
+                                          .run_parts = mo_vk_run_parts,
                                           .room = mo_vk_room,
                                           .threads = threads,
                                           .kernels = kernels,

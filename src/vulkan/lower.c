@@ -607,6 +607,21 @@ static bool stream(mo_program *p, uint32_t mode, const mo_view *rows, const mo_v
     return true;
 }
 
+/* Takes flags back that the host has set. */
+static bool sift(mo_program *p, const mo_op_sift *op) {
+    const struct {
+        span tokens;
+        uint32_t units, cols;
+        int32_t n;
+    } v = {span_of(p, &op->tokens), (uint32_t)p->n_slots, (uint32_t)op->tokens.cols, op->n};
+    vk_dispatch *d = add(p, "sift", 1, v.units);
+    if (!d) return false;
+    d->bind[1] = d->bind[0];
+    bind_view(p, d, 2, &op->tokens);
+    PUSH(d, v);
+    return true;
+}
+
 /* ---- the list ------------------------------------------------------------------------------- */
 
 static bool lower_op(mo_program *p, const mo_op *op, uint32_t *delays) {
@@ -647,6 +662,8 @@ static bool lower_op(mo_program *p, const mo_op *op, uint32_t *delays) {
         return stream(p, SHIFT, &op->u.shift.view, NULL, op->u.shift.n);
     case MO_OP_ADVANCE:
         return stream(p, ADVANCE, NULL, &op->u.advance.pos, op->u.advance.n);
+    case MO_OP_SIFT:
+        return sift(p, &op->u.sift);
     default:
         return false;
     }

@@ -202,7 +202,7 @@ static bool copy_now(vk_device *d, VkBuffer from, VkDeviceSize from_at, VkBuffer
     }
     d->fns.CmdPipelineBarrier(d->copies, VK_PIPELINE_STAGE_TRANSFER_BIT, next, 0, 1, &after, 0,
                               NULL, 0, NULL);
-    return d->fns.EndCommandBuffer(d->copies) == VK_SUCCESS && mo_vk_submit(d, d->copies);
+    return d->fns.EndCommandBuffer(d->copies) == VK_SUCCESS && mo_vk_submit(d, &d->copies, 1);
 }
 
 static bool have_staging(vk_device *d) {

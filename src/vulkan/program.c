@@ -60,12 +60,22 @@ static void barrier(const vk_device *d, VkCommandBuffer c, VkPipelineStageFlags 
     d->fns.CmdPipelineBarrier(c, from, to, 0, 1, &all, 0, NULL, 0, NULL);
 }
 
-static bool record_dispatches(const mo_program *p, VkCommandBuffer c, int first, int last) {
+/* When all that came before is done. */
+static void stamp(const mo_program *p, VkCommandBuffer c, uint32_t query) {
+    if (p->times)
+        p->device->fns.CmdWriteTimestamp(c, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, p->times, query);
+}
+
+/* The times of part k are queries 2 k and 2 k + 1. */
+static bool record_dispatches(const mo_program *p, VkCommandBuffer c, uint32_t k, int first,
+                              int last) {
     vk_device *d = p->device;
     const VkAccessFlags shader = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT;
     const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
     VkPipeline bound = NULL;
     if (d->fns.BeginCommandBuffer(c, &begin) != VK_SUCCESS) return false;
+    if (p->times) d->fns.CmdResetQueryPool(c, p->times, 2 * k, 2);
+    stamp(p, c, 2 * k);
     for (int i = first; i < last; i++) {
         const vk_dispatch *s = &p->dispatches[i];
         barrier(d, c, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, shader);
@@ -79,8 +89,10 @@ static bool record_dispatches(const mo_program *p, VkCommandBuffer c, int first,
                                 s->push);
         d->fns.CmdDispatch(c, s->groups[0], s->groups[1], s->groups[2]);
     }
+    stamp(p, c, 2 * k + 1);
     barrier(d, c, VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
-            VK_ACCESS_HOST_READ_BIT | VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT);
+            VK_ACCESS_HOST_READ_BIT | VK_ACCESS_HOST_WRITE_BIT | VK_ACCESS_TRANSFER_READ_BIT |
+                VK_ACCESS_TRANSFER_WRITE_BIT);
     return d->fns.EndCommandBuffer(c) == VK_SUCCESS;
 }
 
@@ -98,24 +110,40 @@ static bool make_parts(mo_program *p) {
     return true;
 }
 
+static bool make_times(mo_program *p) {
+    const VkQueryPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO,
+                                        .queryType = VK_QUERY_TYPE_TIMESTAMP,
+                                        .queryCount = 2 * VK_PARTS};
+    vk_device *d = p->device;
+    return !d->tick_mask || d->fns.CreateQueryPool(d->device, &pool, NULL, &p->times) == VK_SUCCESS;
+}
+
 bool mo_vk_program_prepare(mo_program *p) {
-    return make_sets(p) && make_parts(p);
+    return make_sets(p) && make_times(p) && make_parts(p);
 }
 
 void mo_vk_program_forget(mo_program *p) {
     for (int i = 0; i < VK_PARTS; i++) p->parts[i].first = -1;
 }
 
-VkCommandBuffer mo_vk_program_part(mo_program *p, int first, int last) {
+static const vk_part *find_part(const mo_program *p, int first, int last) {
     for (int i = 0; i < VK_PARTS; i++)
-        if (p->parts[i].first == first && p->parts[i].last == last) return p->parts[i].commands;
-    vk_part *part = &p->parts[p->next_part];
-    p->next_part = (p->next_part + 1) % VK_PARTS;
+        if (p->parts[i].first == first && p->parts[i].last == last) return &p->parts[i];
+    return NULL;
+}
+
+const vk_part *mo_vk_program_part(mo_program *p, int first, int last) {
+    const vk_part *known = find_part(p, first, last);
+    if (known) return known;
+    const int k = p->next_part;
+    vk_part *part = &p->parts[k];
+    p->next_part = (k + 1) % VK_PARTS;
     part->first = -1;
-    if (!record_dispatches(p, part->commands, p->starts[first], p->starts[last])) return NULL;
+    if (!record_dispatches(p, part->commands, (uint32_t)k, p->starts[first], p->starts[last]))
+        return NULL;
     part->first = first;
     part->last = last;
-    return part->commands;
+    return part;
 }
 
 void mo_vk_program_free(mo_backend *be, mo_program *p) {
@@ -126,6 +154,7 @@ void mo_vk_program_free(mo_backend *be, mo_program *p) {
             if (p->parts[i].commands)
                 d->fns.FreeCommandBuffers(d->device, d->pool, 1, &p->parts[i].commands);
         if (p->descriptors) d->fns.DestroyDescriptorPool(d->device, p->descriptors, NULL);
+        if (p->times) d->fns.DestroyQueryPool(d->device, p->times, NULL);
         mo_vk_buffer_free(d, p->exec);
         mo_vk_buffer_free(d, p->numbers);
         mo_vk_buffer_free(d, p->scratch);
@@ -158,17 +187,78 @@ mo_program *mo_vk_record(mo_backend *be, const mo_op *ops, int n, int slots) {
 
 /* ---- running -------------------------------------------------------------------------------- */
 
-int mo_vk_run(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec) {
-    vk_device *d = vk_device_of(be);
+/* What goes to the device as one submission. */
+typedef struct batch {
+    int n;
+    mo_run *parts[VK_TOGETHER];
+    const vk_part *recorded[VK_TOGETHER];
+} batch;
+
+/* Seconds between the two times of a part that has run; 0: unknown. */
+static double part_seconds(const mo_program *p, const vk_part *part) {
+    vk_device *d = p->device;
+    const uint32_t first = 2 * (uint32_t)(part - p->parts);
+    uint64_t at[2];
+    if (!p->times || d->fns.GetQueryPoolResults(d->device, p->times, first, 2, sizeof at, at,
+                                                sizeof at[0], VK_QUERY_RESULT_64_BIT) != VK_SUCCESS)
+        return 0;
+    const uint64_t ticks = (at[1] - at[0]) & d->tick_mask;
+    return (double)ticks * (double)d->limits.timestampPeriod * 1e-9;
+}
+
+static bool submit(vk_device *d, batch *b) {
+    VkCommandBuffer commands[VK_TOGETHER];
+    for (int i = 0; i < b->n; i++) commands[i] = b->recorded[i]->commands;
+    if (b->n > 0 && !mo_vk_submit(d, commands, b->n)) return false;
+    for (int i = 0; i < b->n; i++)
+        b->parts[i]->seconds = part_seconds(b->parts[i]->program, b->recorded[i]);
+    b->n = 0;
+    return true;
+}
+
+/* A program has one set of flags, commands run once in a submission, and what is recorded over must
+ * not be waiting for one. */
+static bool fits(const batch *b, const mo_run *part) {
+    const mo_program *p = part->program;
+    const vk_part *recorded = find_part(p, part->first, part->last);
+    bool ok = b->n < VK_TOGETHER && recorded;
+    for (int i = 0; i < b->n; i++)
+        ok &=
+            b->recorded[i] != recorded &&
+            (b->parts[i]->program != p || !memcmp(b->parts[i]->exec, part->exec, (size_t)p->slots));
+    return ok;
+}
+
+/* Flags of who takes part; is there anybody? */
+static bool set_flags(const mo_run *part) {
+    const mo_program *p = part->program;
     bool any = false;
-    if (d->lost || first < 0 || first > last || last > p->n) return MOSHI_EDEVICE;
     for (int slot = 0; slot < p->slots; slot++) {
-        const uint32_t takes_part = exec[slot] != 0;
-        mo_vk_buffer_write(d, p->exec, (size_t)slot * VK_EXEC_BYTES, &takes_part,
+        const uint32_t takes_part = part->exec[slot] != 0;
+        mo_vk_buffer_write(p->device, p->exec, (size_t)slot * VK_EXEC_BYTES, &takes_part,
                            sizeof takes_part);
-        any |= exec[slot] != 0;
+        any |= takes_part;
     }
-    if (!any || first == last) return d->lost ? MOSHI_EDEVICE : 0;
-    VkCommandBuffer commands = mo_vk_program_part(p, first, last);
-    return commands && mo_vk_submit(d, commands) ? 0 : MOSHI_EDEVICE;
+    return any;
+}
+
+int mo_vk_run_parts(mo_backend *be, mo_run *parts, int n) {
+    vk_device *d = vk_device_of(be);
+    batch b = {0};
+    for (int i = 0; i < n; i++) {
+        mo_run *part = &parts[i];
+        part->seconds = 0;
+        if (d->lost || part->first < 0 || part->first > part->last || part->last > part->program->n)
+            return MOSHI_EDEVICE;
+        if (!fits(&b, part) && !submit(d, &b)) return MOSHI_EDEVICE;
+        if (!set_flags(part) || part->first == part->last) continue;
+        b.parts[b.n] = part;
+        b.recorded[b.n] = mo_vk_program_part(part->program, part->first, part->last);
+        if (!b.recorded[b.n++]) return MOSHI_EDEVICE;
+    }
+    return submit(d, &b) && !d->lost ? 0 : MOSHI_EDEVICE;
+}
+
+int mo_vk_run(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec) {
+    return mo_vk_run_parts(be, &(mo_run){p, first, last, exec, 0}, 1);
 }

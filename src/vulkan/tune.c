@@ -132,10 +132,10 @@ static double time_choice(tuning *t, vk_choice c, int base) {
         t->p->dispatches[i].width = c.width;
     }
     mo_vk_program_forget(t->p);
-    VkCommandBuffer commands = mo_vk_program_part(t->p, 0, 1);
-    for (int i = 0; commands && i <= RUNS; i++) { /* the first one warms up */
+    const vk_part *part = mo_vk_program_part(t->p, 0, 1);
+    for (int i = 0; part && i <= RUNS; i++) { /* the first one warms up */
         double start = mo_now_s();
-        if (!mo_vk_submit(t->d, commands)) return -1;
+        if (!mo_vk_submit(t->d, &part->commands, 1)) return -1;
         double took = mo_now_s() - start;
         if (i > 0 && (best < 0 || took < best)) best = took;
         if (took > RUN_S && best > 0) break;

@@ -101,13 +101,19 @@ typedef struct vk_device_fns {
     PFN_vkCmdPipelineBarrier CmdPipelineBarrier;
     PFN_vkCmdCopyBuffer CmdCopyBuffer;
     PFN_vkCmdFillBuffer CmdFillBuffer;
+    PFN_vkCreateQueryPool CreateQueryPool;
+    PFN_vkDestroyQueryPool DestroyQueryPool;
+    PFN_vkGetQueryPoolResults GetQueryPoolResults;
+    PFN_vkCmdResetQueryPool CmdResetQueryPool;
+    PFN_vkCmdWriteTimestamp CmdWriteTimestamp;
 } vk_device_fns;
 
 enum {
     VK_BINDINGS = 7, /* storage buffers of a shader; 0 says which slots take part */
     VK_PUSH_BYTES = 128,
     VK_EXEC_BYTES = 256, /* from one slot's flag to the next */
-    VK_PARTS = 4, /* of a program that stay recorded: a frame is two, a trace asks for more */
+    VK_PARTS = 4,    /* of a program that stay recorded: a frame is two, a trace asks for more */
+    VK_TOGETHER = 8, /* parts in one submission: a frame is four */
     VK_MOST_PIPELINES = 96,
     VK_WIDTHS = 3, /* of workgroups that make products: 64, 128, 256 */
     VK_USUAL_WIDTH = 1
@@ -161,6 +167,7 @@ typedef struct vk_device {
     bool choices_fresh;                   /* something was timed since they were kept */
     VkDeviceSize tune_from;               /* matrices that come to less are not timed */
     double tuned_s;                       /* spent on timing */
+    uint64_t tick_mask;                   /* bits of the queue's clock that count; 0: it has none */
     bool lost;                            /* nothing more is asked of it */
     bool stuck; /* it never answered: even closing it might wait for ever */
     VkDevice device;
@@ -185,7 +192,7 @@ static inline vk_device *vk_device_of(mo_backend *be) {
 }
 
 /* Submit and wait; false: the device is lost, now or before. */
-bool mo_vk_submit(vk_device *d, VkCommandBuffer commands);
+bool mo_vk_submit(vk_device *d, const VkCommandBuffer *commands, int n);
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
@@ -293,6 +300,7 @@ struct mo_program {
     int n_dispatches, cap_dispatches;
     VkDescriptorSet *sets; /* of each dispatch */
     VkDescriptorPool descriptors;
+    VkQueryPool times; /* when each part began and ended; NULL: the queue has no clock */
     vk_part parts[VK_PARTS];
     int next_part;      /* to be recorded over */
     vk_buffer *exec;    /* a flag for each slot, VK_EXEC_BYTES apart */
@@ -312,8 +320,9 @@ bool mo_vk_lower(mo_program *p, const mo_op *ops);
 
 /* Make what commands are recorded with, once there are dispatches and buffers. */
 bool mo_vk_program_prepare(mo_program *p);
-/* Commands of ops first .. last - 1; NULL: they cannot be recorded. */
-VkCommandBuffer mo_vk_program_part(mo_program *p, int first, int last);
+/* Commands of ops first .. last - 1, recorded over others if they are not there; NULL: they cannot
+ * be. */
+const vk_part *mo_vk_program_part(mo_program *p, int first, int last);
 /* Other shaders: nothing that was recorded is right any more. */
 void mo_vk_program_forget(mo_program *p);
 /* Choose among shaders, timing those that were not before. */
@@ -322,5 +331,6 @@ void mo_vk_tune(mo_program *p);
 mo_program *mo_vk_record(mo_backend *be, const mo_op *ops, int n, int slots);
 void mo_vk_program_free(mo_backend *be, mo_program *p);
 int mo_vk_run(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec);
+int mo_vk_run_parts(mo_backend *be, mo_run *parts, int n);
 
 #endif
