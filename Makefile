@@ -165,7 +165,7 @@ $(B)/src/cpu/qkernels_avx2.o: ISA := $(ISA_AVX2)
 $(B)/src/cpu/qkernels_avx2_vnni.o: ISA := $(ISA_AVX2_VNNI)
 $(B)/src/cpu/qkernels_avx512_vnni.o: ISA := $(ISA_AVX512_VNNI)
 ISA_AMX := $(ISA_AVX512_VNNI) $(call flag,-mamx-tile) $(call flag,-mamx-int8)
-$(B)/src/cpu/qkernels_amx.o: ISA := $(ISA_AMX)
+$(B)/src/cpu/qkernels_amx.o $(B)/src/cpu/digits_amx.o: ISA := $(ISA_AMX)
 ISA_AMX_BF16 := $(ISA_AVX512) $(call flag,-mavx512bf16) $(call flag,-mamx-tile) $(call flag,-mamx-bf16)
 $(B)/src/cpu/pieces_amx.o: ISA := $(ISA_AMX_BF16)
 # With checks of undefined behaviour they take more than a minute each at -O2.
@@ -380,6 +380,7 @@ info:
 	@echo "  qkernels_avx2_vnni.c    $(if $(ISA_AVX2_VNNI),$(ISA_AVX2_VNNI),not on $(ARCH))"
 	@echo "  qkernels_avx512_vnni.c  $(if $(ISA_AVX512_VNNI),$(ISA_AVX512_VNNI),not on $(ARCH))"
 	@echo "  qkernels_amx.c          $(if $(ISA_AMX),$(ISA_AMX),not on $(ARCH))"
+	@echo "  digits_amx.c            $(if $(ISA_AMX),$(ISA_AMX),not on $(ARCH))"
 	@echo "  pieces_amx.c            $(if $(ISA_AMX_BF16),$(ISA_AMX_BF16),not on $(ARCH))"
 	@echo "  qkernels_neon_dot.c     $(if $(ISA_NEON_DOT),$(ISA_NEON_DOT),not on $(ARCH))"
 	@echo "libraries:"

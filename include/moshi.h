@@ -176,7 +176,7 @@ enum {
                              the memory) and activations never rounded, and a large Mimi decoder
                              keeps its float32 weights: the oracle the default, which computes on
                              quantised matrices as they are, rounds those weights to float16 and
-                             may split the numbers of a large codec's convolutions into pieces,
+                             may split the numbers of a large codec into bytes or bfloat16 pieces,
                              answers to */
     MOSHI_EXACT_MASK = 2, /* Mimi transformers see their whole context; the default reproduces the
                              reference's ring, which loses the oldest keys of a frame */

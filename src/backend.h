@@ -10,8 +10,8 @@
  *
  * Arithmetic contract, the same bits on every CPU level and for every number of slots:
  *   linear   one accumulator per output, fused multiply-add over taps and channels in order; on
- *            quantised weights as said at mo_op_linear; weights split into pieces, which only
- *            some levels do, are near
+ *            quantised weights as said at mo_op_linear; weights split into pieces or digits, which
+ *            only some levels do, are near
  *   sums     (norms, attention scores, softmax) 16 partial sums, element i into partial i % 16,
  *            then partials folded 8+8, 4+4, 2+2, 1+1
  */
@@ -38,6 +38,9 @@ typedef struct mo_view {
     int rows, cols;
 } mo_view;
 
+/* Inputs that share a block of digits: a tap has a multiple of these. */
+enum { MO_DIGIT_BLOCK = 64 };
+
 /* A matrix in host memory, row-major [rows, cols]; data may be unaligned. */
 typedef struct mo_matrix {
     mo_dtype dtype; /* MO_F32, MO_F16, MO_BF16; blocks (quant.h); MO_U32; MO_I8 */
@@ -53,6 +56,9 @@ typedef struct mo_matrix {
     /* MO_F32 in strips: 0, or how many pieces (2 or 3) a device may split the numbers into where
      * that is faster: see mo_op_linear. */
     int pieces;
+    /* MO_F32 or MO_F16 in strips: 0, or in how many digits (2 or 3) a device may hold the numbers
+     * where that is faster: see mo_op_linear. */
+    int digits;
     /* NULL, or to be called for all rows, in any pieces, by any threads, shortly before they are
      * read: it reads them, too. */
     void (*look)(void *user, int64_t first, int64_t n);
@@ -76,6 +82,7 @@ typedef struct mo_weight {
     int bits, group; /* MO_U32 */
     mo_dtype scales_dtype;
     int pieces; /* 0: not split */
+    int digits; /* 0: not in digits */
 } mo_weight;
 
 /* The facts of a matrix that a device holds in `buf`. */
@@ -156,6 +163,14 @@ typedef struct mo_op_norm {
  * 530 + 3.1 K / 32 with two: what the products left out are worth, 15 additions within a block of
  * 32, one of its halves, and one of every block's products of pieces; numbers below 2^-100 may
  * count as zero. With three pieces that is less than K, which a plain sum may be off by.
+ * On weights in digits, too, K inputs of a row are C = in.cols for each tap. Weights are rounded to
+ * whole numbers times a step, top / 8355711 with three digits and top / 32639 with two, top the
+ * largest magnitude of their row; inputs to whole numbers below 2^30 and 2^22 times a power of two.
+ * Products of their digits are added up exactly, tap by tap and place by place; what float
+ * operations then round, those of the taps in order, is the same for every row whatever rows come
+ * with it. It differs from the exact sum by at most 2^-24 (s K top(w) top(x) + (taps + 8) sum |w
+ * x|) with s 1.1 for three digits and 270 for two, top(x) the largest magnitude of the inputs; rows
+ * with no weight above 2^-90 may count as zero, and so may rows with no input above 2^-94.
  * in has (out.rows - 1) * stride + (taps - 1) * dilation + 1 rows.
  * A transposed convolution is this op too: see layers.c. */
 typedef struct mo_op_linear {

@@ -50,6 +50,12 @@ static int pieces_for(const mo_mimi_config *cfg, int rows, int pieces) {
     return is_large(cfg) && rows >= (pieces == 3 ? 32 : 16) ? pieces : 0;
 }
 
+/* Layers with few rows a frame wait for their weights: three digits are fewer bytes than a float32
+ * and err less than its sums, two are the bytes of float16. */
+static int digits_for(const mo_mimi_config *cfg, int rows, int digits) {
+    return is_large(cfg) && rows <= 16 ? digits : 0;
+}
+
 /* Modules are numbered as the reference's sequential container does: activations count too. */
 static void load_seanet_encoder(mo_loader *ld, mo_mimi *m) {
     const mo_mimi_config *cfg = &m->cfg;
@@ -62,11 +68,13 @@ static void load_seanet_encoder(mo_loader *ld, mo_mimi *m) {
         level->stride = cfg->ratios[cfg->n_ratios - 1 - i];
         level->channels = channels;
         ld->pieces = pieces_for(cfg, rows, 3);
+        ld->digits = digits_for(cfg, rows, 3);
         index = load_residuals(ld, cfg, "encoder", index, level) + 1;
         level->index = index++;
         snprintf(name, sizeof name, "encoder.model.%d", level->index);
         rows /= level->stride;
         ld->pieces = pieces_for(cfg, rows, 3);
+        ld->digits = digits_for(cfg, rows, 3);
         level->resample =
             load_conv(ld, 2 * channels, channels, 2 * level->stride, level->stride, 1, name);
         channels *= 2;
@@ -75,6 +83,7 @@ static void load_seanet_encoder(mo_loader *ld, mo_mimi *m) {
     h->last_index = index + 1;
     snprintf(name, sizeof name, "encoder.model.%d", h->last_index);
     h->last = load_conv(ld, cfg->dimension, channels, cfg->last_kernel, 1, 1, name);
+    ld->digits = 0;
 }
 
 static void load_seanet_decoder(mo_loader *ld, mo_mimi *m) {
@@ -83,6 +92,7 @@ static void load_seanet_decoder(mo_loader *ld, mo_mimi *m) {
     char name[96];
     int channels = cfg->filters << cfg->n_ratios, index = 1, rows = cfg->stride;
     ld->half = is_large(cfg); /* up to the first change of rate, whose input has two rows */
+    ld->digits = digits_for(cfg, rows, 2);
     h->first = load_conv(ld, channels, cfg->dimension, cfg->kernel, 1, 1, "decoder.model.0");
     for (int i = 0; i < cfg->n_ratios; i++) {
         mo_mimi_level *level = &h->levels[i];
@@ -91,10 +101,12 @@ static void load_seanet_decoder(mo_loader *ld, mo_mimi *m) {
         level->index = index + 1;
         snprintf(name, sizeof name, "decoder.model.%d", level->index);
         ld->pieces = pieces_for(cfg, rows, 2);
+        ld->digits = digits_for(cfg, rows, 2);
         level->resample = load_convt(ld, channels, channels / 2, level->stride, name);
         ld->half = false;
         rows *= level->stride;
         ld->pieces = pieces_for(cfg, rows, 2);
+        ld->digits = digits_for(cfg, rows, 2);
         index = load_residuals(ld, cfg, "decoder", level->index + 1, level);
         channels /= 2;
     }
@@ -193,10 +205,12 @@ int mo_mimi_load(mo_mimi *m, const mo_mimi_config *cfg, int codebooks, bool enco
     int s = cfg->stride;
     if (encoder) {
         load_seanet_encoder(ld, m);
+        ld->digits = digits_for(cfg, s, 3);
         load_transformer(ld, cfg, "encoder", &m->enc);
         if (s > 1)
             m->enc.rate = mo_load_conv(ld, cfg->dimension, cfg->dimension, 2 * s,
                                        "downsample.conv.conv.conv.weight");
+        ld->digits = 0;
     } else {
         mo_load_ignore(ld, "encoder.");
         mo_load_ignore(ld, "encoder_transformer.");
@@ -205,8 +219,10 @@ int mo_mimi_load(mo_mimi *m, const mo_mimi_config *cfg, int codebooks, bool enco
     if (decoder) {
         load_seanet_decoder(ld, m);
         ld->half = is_large(cfg);
+        ld->digits = digits_for(cfg, s, 2);
         load_transformer(ld, cfg, "decoder", &m->dec);
         ld->half = false;
+        ld->digits = 0;
         if (s > 1)
             m->dec.rate = mo_load_depthwise(ld, cfg->dimension, 2 * s,
                                             "upsample.convtr.convtr.convtr.weight");

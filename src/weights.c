@@ -447,11 +447,39 @@ static bool read_rows(mo_loader *ld, const mo_tensor_view *t, const mo_lora_targ
     return rc == 0 && !ld->failed;
 }
 
+/* A sum of K products in float32 may be off by K 2^-24 of their magnitudes. Three digits add 2^-24
+ * of the largest magnitude of a row: an eighth of that at most when no weight is above K / 8 times
+ * the mean of its row. */
+static bool fits_digits(const mo_matrix *m) {
+    const uint8_t *p = m->data; /* NULL in a dry run: then it is assumed */
+    for (int64_t r = 0; p && r < m->rows; r++) {
+        double sum = 0;
+        float most = 0;
+        for (int64_t c = 0; c < m->cols; c++, p += sizeof(float)) {
+            float a;
+            memcpy(&a, p, sizeof a);
+            a = fabsf(a);
+            sum += (double)a;
+            if (a > most) most = a;
+        }
+        if (!((double)most * 8 <= sum)) return false;
+    }
+    return true;
+}
+
+/* `channels` of the columns lie side by side in the inputs. */
+static int digits_for(const mo_loader *ld, const mo_matrix *m, int64_t channels) {
+    if (ld->exact || channels % MO_DIGIT_BLOCK != 0) return 0;
+    if (ld->digits == 3 && (m->dtype != MO_F32 || !fits_digits(m))) return 0;
+    return ld->digits;
+}
+
 static const mo_weight *upload_as(mo_loader *ld, mo_dtype to, mo_layout layout, int64_t rows,
-                                  int64_t cols, const float *v, int pieces) {
+                                  int64_t cols, const float *v, int64_t channels, int pieces) {
     if (to == MO_F32) {
         mo_matrix src = floats(to, rows, cols, v);
         src.pieces = pieces;
+        if (layout == MO_LAYOUT_STRIPS) src.digits = digits_for(ld, &src, channels);
         return pool_add(ld, &src, layout);
     }
     size_t n = (size_t)(rows * cols);
@@ -461,7 +489,8 @@ static const mo_weight *upload_as(mo_loader *ld, mo_dtype to, mo_layout layout, 
         return NULL;
     }
     if (v) mo_quant_of(to)->quantise(v, half, n);
-    const mo_matrix src = floats(to, rows, cols, half);
+    mo_matrix src = floats(to, rows, cols, half);
+    if (layout == MO_LAYOUT_STRIPS) src.digits = digits_for(ld, &src, channels);
     const mo_weight *w = pool_add(ld, &src, layout);
     free(half);
     return w;
@@ -474,7 +503,7 @@ static const mo_weight *upload_strips(mo_loader *ld, int64_t rows, int64_t cols,
     bool half = ld->half && !ld->exact;
     for (int64_t i = 0; half && v && i < rows * cols; i++) half = fabsf(v[i]) <= MO_F16_MAX;
     int pieces = !ld->exact && channels % MO_QUANT_GROUP == 0 ? ld->pieces : 0;
-    return upload_as(ld, half ? MO_F16 : MO_F32, MO_LAYOUT_STRIPS, rows, cols, v, pieces);
+    return upload_as(ld, half ? MO_F16 : MO_F32, MO_LAYOUT_STRIPS, rows, cols, v, channels, pieces);
 }
 
 /* 16-bit weights stay 16-bit when an adapter was added, as when the reference fuses one; quantised
@@ -483,7 +512,7 @@ static const mo_weight *upload_rows(mo_loader *ld, const mo_tensor_view *t, mo_l
                                     const mo_lora_target *m, float *v) {
     bool packed = mo_dtype_is_packed(t->dtype), adapted = mo_loras_touch(ld->loras, m);
     mo_dtype to = packed && adapted && !ld->exact ? MO_BF16 : packed ? MO_F32 : t->dtype;
-    return upload_as(ld, to, layout, m->n, m->cols, v, 0);
+    return upload_as(ld, to, layout, m->n, m->cols, v, m->cols, 0);
 }
 
 static const mo_weight *load_changed(mo_loader *ld, const mo_tensor_view *t, mo_layout layout,
@@ -567,8 +596,9 @@ static const mo_weight *load_rows(mo_loader *ld, mo_layout layout, const mo_lora
     if (adapted) return load_changed(ld, t, layout, m);
     if (halved) return load_halved(ld, t, m);
     size_t skip = (size_t)m->first * (size_t)m->cols * mo_dtype_bytes(t->dtype);
-    const mo_matrix src = floats(t->dtype, m->n, m->cols, (const uint8_t *)t->data + skip);
+    mo_matrix src = floats(t->dtype, m->n, m->cols, (const uint8_t *)t->data + skip);
     if (!ld->used[t - ld->ck->tensors]) leave_crumb(ld, t->name); /* before it can go wrong */
+    if (layout == MO_LAYOUT_STRIPS) src.digits = digits_for(ld, &src, m->cols);
     const mo_weight *w = upload_judged(ld, t, src, layout);
     return w && accept(ld, t) ? w : NULL;
 }

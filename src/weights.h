@@ -57,6 +57,8 @@ typedef struct mo_loader {
     bool exact;      /* quantised matrices become float32 instead of staying as they are */
     bool half;       /* float32 matrices asked for now become float16 unless `exact` */
     int pieces;      /* convolutions asked for now may be split so, as in mo_matrix, likewise */
+    int digits;      /* float32 matrices and convolutions asked for now may be held so, as in
+                        mo_matrix, where that errs by no more than the floats do, likewise */
     /* called with every matrix asked for that is there, before it is checked; or NULL */
     void (*matrix)(void *user, const mo_tensor_view *t, const mo_lora_target *m);
     void *matrix_user;

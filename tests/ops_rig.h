@@ -54,7 +54,7 @@ typedef struct rig {
     mo_backend *be;
     uint64_t rng;
     int slots;
-    int pieces; /* of float32 strips uploaded from now on */
+    int pieces, digits; /* of float32 strips uploaded from now on */
     rig_view views[MAX_VIEWS];
     int n_views;
     mo_weight weights[MAX_WEIGHTS];
@@ -174,8 +174,12 @@ static inline const mo_weight *rig_upload(rig *r, int rows, int cols, mo_dtype d
         uint16_t half = dtype == MO_BF16 ? mo_f32_to_bf16(values[i]) : mo_f32_to_f16(values[i]);
         memcpy(raw + 1 + i * size, dtype == MO_F32 ? (void *)&values[i] : (void *)&half, size);
     }
-    mo_matrix m = {
-        .dtype = dtype, .rows = rows, .cols = cols, .data = raw + 1, .pieces = r->pieces};
+    mo_matrix m = {.dtype = dtype,
+                   .rows = rows,
+                   .cols = cols,
+                   .data = raw + 1,
+                   .pieces = r->pieces,
+                   .digits = r->digits};
     mo_weight *w = &r->weights[r->n_weights];
     r->values[r->n_weights++] = values;
     if (r->be->ops->weight(r->be, &m, layout, w) < 0) abort();

@@ -1,7 +1,8 @@
-/* Products of floats that are split into bfloat16 pieces: on the levels that do it, each result
- * against double precision within the bound that mo_op_linear states, the same bits for any number
- * of threads, set of slots and cut of the rows; on the others, the bits of the plain C product.
- * `test_pieces --bench` prints speeds instead. */
+/* Products of floats that are split into bfloat16 pieces or into digits: on the levels that do it,
+ * each result against double precision within the bound that mo_op_linear states, the same bits for
+ * any number of threads, set of slots and cut of the rows; on the others, the bits of the plain C
+ * product. `test_pieces --bench` prints speeds instead. */
+#include "cpu/digits.h"
 #include "cpu/pieces.h"
 #include "ops_cases.h"
 #include "ops_rig.h"
@@ -23,9 +24,16 @@ static const piece_case cases[] = {
     {{1, 200, 64, 1, 3, 1, 1, BIAS | DENSE, MO_F32}, 1},
     {{1, 250, 32, 300, 2, 1, 1, BIAS | DENSE | SCALE, MO_F32}, 1},
     {{2, 100, 128, 20, 12, 6, 1, DENSE, MO_F32}, 1},
+    {{1, 1, 64, 16, 1, 1, 1, DENSE, MO_F32}, 1},
+    {{1, 2, 512, 176, 1, 1, 1, BIAS | SCALE | ADD | IN_PLACE, MO_F32}, 1e5f},
+    {{3, 2, 64, 40, 1, 1, 1, BIAS, MO_F32}, 1},
+    {{8, 5, 128, 33, 1, 1, 1, DENSE, MO_F32}, 1},
+    {{2, 1, 64, 49, 4, 2, 1, BIAS, MO_F32}, 1e-9f},
+    {{2, 2, 64, 48, 16, 8, 1, BIAS | ADD, MO_F32}, 1},
+    {{1, 6, 64, 17, 3, 1, 2, DENSE, MO_F32}, 1},
 };
 
-static int pieces; /* of the cases being run */
+static int pieces, digits; /* of the cases being run, one of them 0 */
 
 /* The op, and once more in two parts, with gaps between the inputs' rows in the second. */
 static void build(rig *r, const void *arg) {
@@ -36,8 +44,9 @@ static void build(rig *r, const void *arg) {
     bool pad = !(c->flags & DENSE);
     op->in = rig_random(r, in_rows, c->cols, pad, p->size)->v;
     r->pieces = pieces;
+    r->digits = c->cols % MO_DIGIT_BLOCK == 0 ? digits : 0;
     op->w = rig_weight(r, c->n, c->taps * c->cols, MO_F32, MO_LAYOUT_STRIPS);
-    r->pieces = 0;
+    r->pieces = r->digits = 0;
     if (c->flags & BIAS) op->bias = rig_weight(r, 1, c->n, MO_F32, MO_LAYOUT_ROWS);
     if (c->flags & SCALE) op->scale = rig_weight(r, 1, c->n, MO_F32, MO_LAYOUT_ROWS);
     if (c->flags & ADD) op->add = rig_random(r, c->rows, c->n, pad, p->size)->v;
@@ -75,8 +84,24 @@ static void build(rig *r, const void *arg) {
 /* Bound of the sum, in 2^-24 of the sum of magnitudes; the three operations after it round, too. */
 static double bound_of(const rig *r, int k) {
     const mo_op_linear *op = &r->ops[0].u.linear;
+    if (op->w->digits) return op->taps + 8;
     if (op->w->pieces == 0) return k + 3;
     return (op->w->pieces == 3 ? 18 + 6.1 * k / 32 : 530 + 3.1 * k / 32) + 3;
+}
+
+/* What digits add to it: in units of the largest weight of a row times the largest input. */
+static double digits_bound(rig *r, int n, int s, int row) {
+    const mo_op_linear *op = &r->ops[0].u.linear;
+    const int cols = op->in.cols, k_all = op->taps * cols;
+    double w = 0, x = 0;
+    if (op->w->digits == 0) return 0;
+    for (int k = 0; k < k_all; k++) {
+        w = fmax(w, fabs(weight_at(r, op->w, n, k)));
+        x = fmax(x,
+                 fabs(before(r, &op->in, s, row * op->stride + k / cols * op->dilation, k % cols)));
+    }
+    double bound = (op->w->digits == 3 ? 1.1 : 270) * k_all * w * x;
+    return op->scale ? bound * fabs(weight_at(r, op->scale, 0, n)) : bound;
 }
 
 static void judge(rig *r, const void *arg, const char *what) {
@@ -102,7 +127,8 @@ static void judge(rig *r, const void *arg, const char *what) {
                 if (op->add.buf) y += before(r, &op->add, s, row, n);
                 if (op->add.buf) size += fabs(before(r, &op->add, s, row, n));
                 double got = after(r, &op->out, s, row, n);
-                gauge(&g, got, y, bound_of(r, k_all) * EPS * size + 1e-37);
+                gauge(&g, got, y,
+                      EPS * (bound_of(r, k_all) * size + digits_bound(r, n, s, row)) + 1e-37);
                 int cut = 1 + c->rows / 3, part = cut < c->rows && row >= cut ? 2 : 1;
                 const mo_view *again = &r->ops[part].u.linear.out;
                 same &= got == after(r, again, s, row - (part == 2 ? cut : 0), n);
@@ -117,7 +143,8 @@ static void run_split(const piece_case *c, const char *what) {
     rig one, many;
     rig_open(&one, MO_CPU_LEVEL_AMX_BF16, 1, c->shape.slots, 77);
     build(&one, c);
-    CHECK(one.ops[0].u.linear.w->pieces == pieces, "%s: not split", what);
+    const mo_weight *w = one.ops[0].u.linear.w;
+    CHECK(w->pieces == pieces && w->digits == digits, "%s: not split", what);
     rig_run(&one, what);
     judge(&one, c, what);
     rig_open(&many, MO_CPU_LEVEL_AMX_BF16, 3, c->shape.slots, 77);
@@ -131,7 +158,7 @@ static void run_split(const piece_case *c, const char *what) {
 /* What is not finite must not come out as a number. */
 static void test_not_finite(void) {
     static const float odd[] = {NAN, INFINITY, -INFINITY};
-    static const piece_case c = {{1, 3, 32, 16, 1, 1, 1, DENSE, MO_F32}, 1};
+    static const piece_case c = {{1, 3, 64, 16, 1, 1, 1, DENSE, MO_F32}, 1};
     for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
         rig r;
         rig_open(&r, MO_CPU_LEVEL_AMX_BF16, 1, 1, 5);
@@ -181,6 +208,18 @@ int main(int argc, char **argv) {
             if (pieces == 2) run_case(what, c->slots, &cases[i], build, judge);
             if (splits) run_split(&cases[i], what);
         }
-    if (splits) test_not_finite();
+    pieces = 0;
+    for (size_t i = 0; splits && i < sizeof cases / sizeof cases[0]; i++)
+        for (digits = 2; digits <= MO_DIGITS; digits++) {
+            const linear_case *c = &cases[i].shape;
+            char what[80];
+            snprintf(what, sizeof what, "case %zu (%d slots, %d rows, %d x %d), %d digits", i,
+                     c->slots, c->rows, c->n, c->taps * c->cols, digits);
+            if (c->cols % MO_DIGIT_BLOCK == 0) run_split(&cases[i], what);
+        }
+    for (digits = 0; splits && digits <= MO_DIGITS; digits += digits ? 1 : 2) {
+        pieces = digits ? 0 : 2;
+        test_not_finite();
+    }
     return check_done("test_pieces");
 }

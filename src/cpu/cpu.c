@@ -20,6 +20,7 @@ typedef struct cpu {
     const mo_kernels *kernels;
     const mo_qkernels *qkernels;
     const mo_pieces_kernels *pieces; /* NULL: this level does not split */
+    const mo_digits_kernels *digits; /* likewise */
     mo_pool *pool;
 } cpu;
 
@@ -105,6 +106,7 @@ static int cpu_open(mo_backend **out, const mo_backend_options *options, moshi_e
     be->kernels = kernels;
     be->qkernels = mo_qkernels_get(be->level);
     be->pieces = mo_pieces_get(be->level);
+    be->digits = mo_digits_get(be->level);
     be->pool = mo_pool_open(threads);
     if (!be->pool) {
         cpu_close(&be->base);
@@ -180,14 +182,16 @@ static uint64_t cpu_weight_bytes(const mo_matrix *src, mo_layout layout) {
 
 static int cpu_weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo_weight *out) {
     memset(out, 0, sizeof *out);
-    size_t bytes = mo_pack_bytes(src, layout);
+    mo_matrix m = *src;
+    if (!cpu_of(be)->digits || !mo_digits_wanted(src, layout)) m.digits = 0;
+    if (!cpu_of(be)->pieces || !mo_pieces_wanted(src, layout) || m.digits) m.pieces = 0;
+    size_t bytes = mo_pack_bytes(&m, layout);
     if (bytes == 0) return MOSHI_EINVAL;
     mo_buf *buf = weight_alloc(bytes);
     if (!buf) return MOSHI_ENOMEM;
-    mo_matrix m = *src; /* of levels that do not split, a bit of the room stays unused */
-    if (!cpu_of(be)->pieces || !mo_pieces_wanted(src, layout)) m.pieces = 0;
     *out = mo_weight_of(buf, &m, layout);
     out->pieces = m.pieces;
+    out->digits = m.digits;
     mo_pack(cpu_of(be)->pool, &m, layout, buf->data);
     return 0;
 }
@@ -304,6 +308,7 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
     mo_exec ex = {.kernels = cpu_of(be)->kernels,
                   .qkernels = cpu_of(be)->qkernels,
                   .pieces = cpu_of(be)->pieces,
+                  .digits = cpu_of(be)->digits,
                   .active = p->active,
                   .records = p->records,
                   .scratch = p->scratch,

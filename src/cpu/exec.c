@@ -150,6 +150,7 @@ static double linear_weight_bytes(const mo_plan *plan) {
     if (plan->shape.form != MO_QFORM_NONE) return strips * (double)plan->shape.strip_bytes;
     int size = plan->linear.dtype == MO_F32 ? 4 : 2;
     if (plan->split.pieces) size = 2 * plan->split.pieces;
+    if (plan->digits.digits) size = plan->digits.digits;
     return strips * MO_STRIP * (double)plan->linear.k * size;
 }
 
@@ -189,6 +190,7 @@ static void linear_plan(mo_plan *plan) {
     plan->shape =
         mo_qshape_of(op->w->dtype, op->w->cols, op->w->bits, op->w->group, op->w->scales_dtype);
     plan->split = mo_pieces_shape_of(op);
+    plan->digits = mo_digits_shape_of(op);
 }
 
 static mo_qlinear_job qlinear_job(const mo_plan *plan, const mo_exec *ex) {
@@ -209,14 +211,24 @@ static mo_pieces_job pieces_job(const mo_plan *plan, const mo_exec *ex) {
     return p;
 }
 
+static mo_digits_job digits_job(const mo_plan *plan, const mo_exec *ex) {
+    mo_digits_job d = {plan->linear, plan->digits, ex->n_active, ex->records};
+    d.job.active = ex->active;
+    return d;
+}
+
 /* Unit = row of the inputs. */
 static void split_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1) {
     const mo_pieces_job p = pieces_job(plan, ex);
-    const int rows = plan->split.in_rows;
+    const mo_digits_job d = digits_job(plan, ex);
+    const int rows = plan->op.u.linear.in.rows;
     for (int unit = unit0; unit < unit1;) {
         int at = unit / rows, row = unit % rows, n = rows - row;
         if (n > unit1 - unit) n = unit1 - unit;
-        ex->pieces->split(&p, at, row, row + n);
+        if (plan->digits.digits)
+            ex->digits->split(&d, at, row, row + n);
+        else
+            ex->pieces->split(&p, at, row, row + n);
         unit += n;
     }
 }
@@ -254,6 +266,7 @@ static void linear_run(const mo_plan *plan, const mo_exec *ex, int unit0, int un
         return;
     }
     mo_qlinear_job q = qlinear_job(plan, ex);
+    const mo_digits_job d = digits_job(plan, ex);
     linear_grid g = linear_grid_of(plan, ex);
     (void)thread;
     for (int unit = unit0; unit < unit1; unit++) {
@@ -262,7 +275,9 @@ static void linear_run(const mo_plan *plan, const mo_exec *ex, int unit0, int un
         int row0 = rb * ROW_BLOCK, row1 = row0 + ROW_BLOCK < g.rows ? row0 + ROW_BLOCK : g.rows;
         int strip0 = sb * g.block, strip1 = strip0 + g.block;
         if (strip1 > g.strips) strip1 = g.strips;
-        if (q.shape.form == MO_QFORM_NONE)
+        if (plan->digits.digits)
+            ex->digits->linear(&d, row0, row1, strip0, strip1);
+        else if (q.shape.form == MO_QFORM_NONE)
             ex->kernels->linear(&q.job, row0, row1, strip0, strip1);
         else
             ex->qkernels->linear(&q, row0, row1, strip0, strip1);
@@ -274,6 +289,7 @@ static double linear_cost(const mo_plan *plan, const mo_exec *ex) {
     linear_grid g = linear_grid_of(plan, ex);
     double per_ns = plan->shape.form == MO_QFORM_NONE ? 60.0 : 240.0;
     if (plan->split.pieces) per_ns = plan->split.pieces == 2 ? 300.0 : 150.0;
+    if (plan->digits.digits) per_ns = plan->digits.digits == 2 ? 400.0 : 230.0;
     double compute = (double)g.strips * MO_STRIP * (double)plan->linear.k * g.rows / per_ns;
     double memory = linear_weight_bytes(plan) / 20.0;
     return compute > memory ? compute : memory;
@@ -643,17 +659,22 @@ static const run_fn runs[MO_OP_COUNT] = {
     [MO_OP_ADVANCE] = advance_run,
 };
 
+/* Are rows of the inputs split, not those of windows quantised? */
+static bool is_split(const mo_plan *plan) {
+    return plan->split.pieces || plan->digits.digits;
+}
+
 bool mo_plan_prepares(const mo_plan *plan) {
-    return plan->shape.form != MO_QFORM_NONE || plan->split.pieces;
+    return plan->shape.form != MO_QFORM_NONE || is_split(plan);
 }
 
 static int prepare_units(const mo_plan *plan, const mo_exec *ex) {
-    return ex->n_active * (plan->split.pieces ? plan->split.in_rows : plan->linear.rows);
+    return ex->n_active * (is_split(plan) ? plan->op.u.linear.in.rows : plan->linear.rows);
 }
 
 static double prepare_cost(const mo_plan *plan, const mo_exec *ex) {
     double row =
-        plan->split.pieces ? (double)plan->split.cols * 0.15 : (double)plan->linear.k * 0.3;
+        is_split(plan) ? (double)plan->op.u.linear.in.cols * 0.15 : (double)plan->linear.k * 0.3;
     return prepare_units(plan, ex) * row;
 }
 
@@ -729,6 +750,7 @@ size_t mo_plan_scratch(const mo_plan *plan) {
 }
 
 size_t mo_plan_record_bytes(const mo_plan *plan) {
+    if (plan->digits.digits) return mo_digits_record_bytes(&plan->digits);
     if (plan->split.pieces)
         return (size_t)plan->split.pieces * plan->split.piece * sizeof(uint16_t);
     return (size_t)plan->linear.rows * mo_q_record_bytes(plan->shape.blocks);
@@ -756,7 +778,7 @@ bool mo_plan_is_product(const mo_plan *plan) {
 }
 
 void mo_plan_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
-    if (plan->prepare && plan->split.pieces)
+    if (plan->prepare && is_split(plan))
         split_run(plan, ex, unit0, unit1);
     else if (plan->prepare)
         quantise_run(plan, ex, unit0, unit1);

@@ -3,6 +3,7 @@
 #ifndef MO_CPU_EXEC_H
 #define MO_CPU_EXEC_H
 
+#include "digits.h"
 #include "pieces.h"
 #include "qkernels.h"
 
@@ -11,6 +12,7 @@ typedef struct mo_exec {
     const mo_kernels *kernels;
     const mo_qkernels *qkernels;
     const mo_pieces_kernels *pieces;
+    const mo_digits_kernels *digits;
     const int *active; /* slots that take part */
     int n_active;
     float *scratch; /* scratch_floats per thread */
@@ -25,6 +27,7 @@ typedef struct mo_plan {
     mo_linear_job linear;   /* LINEAR: everything but `active` */
     mo_qshape shape;        /* LINEAR: form NONE for weights that are floats */
     mo_pieces_shape split;  /* LINEAR: pieces 0 for weights that are not split */
+    mo_digits_shape digits; /* LINEAR: digits 0 for weights that are not in digits */
     double codebook_radius; /* RVQ_PICK: largest norm of an entry */
 } mo_plan;
 

@@ -5,6 +5,7 @@
 #include "kernels.h"
 
 #include "cpuid.h"
+#include "digits.h"
 #include "pieces.h"
 #include "qkernels.h"
 
@@ -246,8 +247,9 @@ const mo_kernels *mo_kernels_get(mo_cpu_level level) {
     case MO_CPU_LEVEL_AMX:
         return mo_cpu_has_amx_int8() && mo_qkernels_amx() ? mo_kernels_avx512() : NULL;
     case MO_CPU_LEVEL_AMX_BF16:
-        return mo_cpu_has_amx_bf16() && mo_qkernels_amx() && mo_pieces_amx() ? mo_kernels_avx512()
-                                                                             : NULL;
+        return mo_cpu_has_amx_bf16() && mo_qkernels_amx() && mo_pieces_amx() && mo_digits_amx()
+                   ? mo_kernels_avx512()
+                   : NULL;
     case MO_CPU_LEVEL_AUTO:
         return mo_kernels_get(mo_cpu_level_best());
     default:

@@ -1,5 +1,6 @@
 #include "pack.h"
 
+#include "digits.h"
 #include "pieces.h"
 #include "quant_blocks.h"
 
@@ -89,6 +90,10 @@ size_t mo_pack_bytes(const mo_matrix *m, mo_layout layout) {
         if (q.form == MO_QFORM_NONE && !is_plain(m->dtype)) return 0;
         bytes = q.form == MO_QFORM_NONE ? bytes * MO_STRIP : q.strip_bytes;
         if (mo_pieces_wanted(m, layout)) bytes = mo_pieces_strip_bytes(m);
+        if (mo_digits_wanted(m, layout)) {
+            bytes = mo_digits_strip_bytes(m->digits, m->cols);
+            return mo_mul(bytes, n, &bytes) ? bytes + mo_digits_head(m->rows) : 0;
+        }
     }
     return mo_mul(bytes, n, &bytes) ? bytes : 0;
 }
@@ -416,7 +421,9 @@ static void pack_chunk(void *ctx, int chunk, int thread) {
         if (s == ((int64_t)chunk + 1) * PACK_STRIPS) return;
         /* as many rows as are still in a cache when they are packed */
         if (s % LOOK_STRIPS == 0) look_at(job->src, s * MO_STRIP, LOOK_STRIPS * MO_STRIP);
-        if (job->src->pieces)
+        if (job->src->digits)
+            mo_digits_pack(job->src, s, job->dst);
+        else if (job->src->pieces)
             mo_pieces_pack(job->src, s, job->dst);
         else if (job->shape.form == MO_QFORM_NONE)
             pack_floats(job, s);

@@ -305,10 +305,10 @@ static void zero_buf(mo_backend *be, mo_buf *buf, size_t offset, size_t bytes) {
 }
 
 /* The CPU's strips suit a graphics card: 16 neighbouring threads read 16 neighbouring words. Split
- * into pieces they do not: no shader multiplies those. */
+ * into pieces or digits they do not: no shader multiplies those. */
 static mo_matrix unsplit(const mo_matrix *src) {
     mo_matrix m = *src;
-    m.pieces = 0;
+    m.pieces = m.digits = 0;
     return m;
 }
 
