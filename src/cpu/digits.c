@@ -46,8 +46,35 @@ static int32_t middle(int digits) {
     return digits == 3 ? 0x8080 : 0x80;
 }
 
-void mo_digits_pack(const mo_matrix *m, int64_t strip, uint8_t *dst) {
+/* The nearest whole number, of two the even one: what is left when the sum is rounded to 52 bits.
+ */
+static int32_t round_whole(double x) {
+    const double sum = x + 0x1.8p52;
+    int64_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    return (int32_t)bits;
+}
+
+/* The digits of one row, four numbers at a time, each to its place in the strip that begins at
+ * `out`.
+ */
+static void pack_row(const mo_matrix *m, size_t row, double whole, uint8_t *out) {
     const size_t cols = (size_t)m->cols, digits = (size_t)m->digits, bytes = cols * MO_STRIP;
+    out += row % MO_STRIP * 4;
+    for (size_t k = 0; k < cols; k += 4, out += 4 * MO_STRIP) {
+        uint8_t four[MO_DIGITS][4];
+        for (size_t j = 0; j < 4; j++) {
+            int32_t q = round_whole(number_at(m, row * cols + k + j) * whole) + middle(m->digits);
+            for (size_t p = digits - 1; p > 0; p--, q >>= 8)
+                four[p][j] = (uint8_t)(((uint32_t)q & 255) ^ 0x80);
+            four[0][j] = (uint8_t)q;
+        }
+        for (size_t p = 0; p < digits; p++) memcpy(out + p * bytes, four[p], 4);
+    }
+}
+
+void mo_digits_pack(const mo_matrix *m, int64_t strip, uint8_t *dst) {
+    const size_t cols = (size_t)m->cols;
     uint8_t *out = dst + mo_digits_head(m->rows);
     out += (size_t)strip * mo_digits_strip_bytes(m->digits, m->cols);
     for (size_t n = 0; n < MO_STRIP && strip * MO_STRIP + (int64_t)n < m->rows; n++) {
@@ -55,21 +82,15 @@ void mo_digits_pack(const mo_matrix *m, int64_t strip, uint8_t *dst) {
         double top = 0;
         bool finite = true;
         for (size_t k = 0; k < cols; k++) {
-            const double x = number_at(m, row * cols + k);
+            const double x = fabs(number_at(m, row * cols + k));
             finite &= isfinite(x);
-            top = fmax(top, fabs(x));
+            if (x > top) top = x;
         }
         if (finite && top < 0x1p-90) continue; /* a row of zeros */
-        const double step = top / largest(m->digits), whole = 1 / step;
-        const float first = !finite ? NAN : (float)(step * (double)(1 << (8 * (digits - 1))));
+        const double step = top / largest(m->digits);
+        const float first = !finite ? NAN : (float)(step * (double)(1 << (8 * (m->digits - 1))));
         memcpy(dst + row * sizeof first, &first, sizeof first);
-        for (size_t k = 0; finite && k < cols; k++) {
-            int32_t q = (int32_t)lrint(number_at(m, row * cols + k) * whole) + middle(m->digits);
-            uint8_t *at = out + k / 4 * 64 + 4 * n + k % 4;
-            for (size_t p = digits - 1; p > 0; p--, q >>= 8)
-                at[p * bytes] = (uint8_t)(((uint32_t)q & 255) ^ 0x80);
-            at[0] = (uint8_t)q;
-        }
+        if (finite) pack_row(m, row, 1 / step, out);
     }
 }
 
