@@ -146,9 +146,10 @@ static json_t *splice_json(const splice_facts *s) {
 }
 
 static json_t *voice_json(const voice_facts *v) {
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "heard_s", v->heard_s, "direction",
-                     v->direction, "rate_octaves", v->rate_octaves, "pitch_hz", v->pitch_hz,
-                     "voiced_share", v->voiced_share, "pitch_jumps", v->pitch_jumps);
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "heard_s", v->heard_s, "direction",
+                     v->direction, "too_fast", v->too_fast, "too_slow", v->too_slow, "rate_octaves",
+                     v->rate_octaves, "pitch_hz", v->pitch_hz, "voiced_share", v->voiced_share,
+                     "pitch_jumps", v->pitch_jumps);
 }
 
 static json_t *likeness_json(const likeness *l) {

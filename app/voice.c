@@ -12,65 +12,81 @@ static const double ACTIVE_BELOW_LOUD_DB = 30;
 
 /* ---- networks ------------------------------------------------------------------------------- */
 
-/* Convolutions over time with a rectifier between them; the last layer is linear and has one
- * channel. Weights are [kernel, in, out], in steps of VOICE_WEIGHT_STEP,
- * each layer's followed by its biases. */
+/* Convolutions over time with a rectifier behind each but a network's last. Weights are [kernel,
+ * in, out], in steps of VOICE_WEIGHT_STEP, each layer's followed by its biases. */
 typedef struct layer {
-    int kernel, stride, in, out;
+    int kernel, stride, dilation, in, out;
+    bool rectify;
 } layer;
 
-enum { LAYERS = 4, HIDDEN = VOICE_HIDDEN };
+enum { HIDDEN = VOICE_HIDDEN, WIDE = VOICE_RATE_HIDDEN, SPEED_OUTPUTS = 3 };
 
-static const layer NET[LAYERS] = {
-    {5, 2, MEL_BANDS, HIDDEN}, {5, 2, HIDDEN, HIDDEN}, {5, 1, HIDDEN, HIDDEN}, {1, 1, HIDDEN, 1}};
+static const layer DIRECTION_NET[] = {{5, 2, 1, MEL_BANDS, HIDDEN, true},
+                                      {5, 2, 1, HIDDEN, HIDDEN, true},
+                                      {5, 1, 1, HIDDEN, HIDDEN, true},
+                                      {1, 1, 1, HIDDEN, 1, false}};
+
+/* What runs over time, and what is done once with the mean and the deviation of all that. */
+static const layer SPEED_NET[] = {{5, 2, 1, MEL_BANDS, WIDE, true},
+                                  {5, 2, 1, WIDE, WIDE, true},
+                                  {5, 1, 1, WIDE, WIDE, true},
+                                  {5, 1, 2, WIDE, WIDE, true}};
+static const layer SPEED_HEAD[] = {{1, 1, 1, 2 * WIDE, VOICE_RATE_HEAD, true},
+                                   {1, 1, 1, VOICE_RATE_HEAD, SPEED_OUTPUTS, false}};
+
+enum {
+    DIRECTION_LAYERS = sizeof DIRECTION_NET / sizeof DIRECTION_NET[0],
+    SPEED_LAYERS = sizeof SPEED_NET / sizeof SPEED_NET[0],
+    /* What either sees of time, in frames, and how far apart its outputs are. */
+    DIRECTION_FIELD = 29,
+    SPEED_FIELD = 61,
+    PACE = 4
+};
 
 static size_t frames_after(const layer *l, size_t frames) {
-    size_t kernel = (size_t)l->kernel;
-    return frames < kernel ? 0 : (frames - kernel) / (size_t)l->stride + 1;
+    size_t field = (size_t)((l->kernel - 1) * l->dilation + 1);
+    return frames < field ? 0 : (frames - field) / (size_t)l->stride + 1;
 }
 
 static void convolve(const layer *l, const int16_t *weights, const int16_t *bias, const float *in,
-                     size_t frames, float *out, bool rectify) {
-    size_t inputs = (size_t)(l->kernel * l->in), outputs = (size_t)l->out;
+                     size_t frames, float *out) {
+    size_t inputs = (size_t)l->in, outputs = (size_t)l->out;
     for (size_t t = 0; t < frames; t++) {
-        const float *x = in + t * (size_t)(l->stride * l->in);
+        const float *x = in + t * (size_t)l->stride * inputs;
+        const int16_t *w = weights;
         float *y = out + t * outputs;
         for (size_t o = 0; o < outputs; o++) y[o] = (float)bias[o];
-        for (size_t i = 0; i < inputs; i++)
-            for (size_t o = 0; o < outputs; o++) y[o] += x[i] * (float)weights[i * outputs + o];
+        for (int k = 0; k < l->kernel; k++, x += (size_t)l->dilation * inputs)
+            for (size_t i = 0; i < inputs; i++, w += outputs)
+                for (size_t o = 0; o < outputs; o++) y[o] += x[i] * (float)w[o];
         for (size_t o = 0; o < outputs; o++) {
             y[o] *= VOICE_WEIGHT_STEP;
-            if (rectify && y[o] < 0) y[o] = 0;
+            if (l->rectify && y[o] < 0) y[o] = 0;
         }
     }
 }
 
-/* A network's place in time: it sees FIELD frames and moves on by PACE. */
-enum { FIELD = 29, PACE = 4 };
-
-/* Mean output of a network over [frames, MEL_BANDS], taken where at least a third of what it sees
- * sounds; two buffers of that size are scratch. 0 when there is no such place. */
-static double run_net(const int16_t *weights, const float *in, const bool *sounds, size_t frames,
-                      float *a, float *b) {
+/* Takes in [frames, layers[0].in] through n layers. Their weights begin at *weights, which is moved
+ * behind them; *frames becomes the length of the answer, which lies in one of the two buffers. */
+static const float *run_layers(const layer *layers, int n, const int16_t **weights, const float *in,
+                               size_t *frames, float *a, float *b) {
     float *buffer[2] = {a, b};
-    for (int i = 0; i < LAYERS; i++) {
-        const layer *l = &NET[i];
-        const int16_t *bias = weights + l->kernel * l->in * l->out;
-        frames = frames_after(l, frames);
-        convolve(l, weights, bias, in, frames, buffer[i & 1], i + 1 < LAYERS);
+    for (int i = 0; i < n; i++) {
+        const layer *l = &layers[i];
+        const int16_t *bias = *weights + l->kernel * l->in * l->out;
+        *frames = frames_after(l, *frames);
+        convolve(l, *weights, bias, in, *frames, buffer[i & 1]);
         in = buffer[i & 1];
-        weights = bias + l->out;
+        *weights = bias + l->out;
     }
-    double sum = 0;
-    size_t places = 0;
-    for (size_t t = 0; t < frames; t++) {
-        int active = 0;
-        for (size_t f = PACE * t; f < PACE * t + FIELD; f++) active += sounds[f];
-        if (3 * active < FIELD) continue;
-        sum += (double)in[t];
-        places++;
-    }
-    return places ? sum / (double)places : 0;
+    return in;
+}
+
+/* Does at least a third of what the output at `place` sees sound? */
+static bool heard_at(const bool *sounds, size_t place, size_t field) {
+    size_t active = 0;
+    for (size_t f = PACE * place; f < PACE * place + field; f++) active += sounds[f];
+    return 3 * active >= field;
 }
 
 static int ascending(const void *a, const void *b) {
@@ -120,8 +136,53 @@ static void turn_around(view *v, float *row) {
     }
 }
 
+/* Mean output of the network of direction where it is heard; 0 when that is nowhere. */
+static double run_direction(const view *v, float *a, float *b) {
+    const int16_t *weights = VOICE_DIRECTION;
+    size_t frames = v->frames, places = 0;
+    const float *y = run_layers(DIRECTION_NET, DIRECTION_LAYERS, &weights, v->x, &frames, a, b);
+    double sum = 0;
+    for (size_t t = 0; t < frames; t++) {
+        if (!heard_at(v->sounds, t, DIRECTION_FIELD)) continue;
+        sum += (double)y[t];
+        places++;
+    }
+    return places ? sum / (double)places : 0;
+}
+
+/* The network of speed forgets when it heard what: from mean and deviation of its channels over the
+ * whole recording its head concludes ("statistics pooling" of Snyder et al. 2018, X-vectors). */
+static void run_speed(voice_facts *out, const view *v, float *a, float *b) {
+    const int16_t *weights = VOICE_RATE;
+    size_t frames = v->frames, places = 0, once = 1;
+    const float *y = run_layers(SPEED_NET, SPEED_LAYERS, &weights, v->x, &frames, a, b);
+    double sum[WIDE] = {0}, square[WIDE] = {0};
+    for (size_t t = 0; t < frames; t++) {
+        if (!heard_at(v->sounds, t, SPEED_FIELD)) continue;
+        places++;
+        for (size_t c = 0; c < WIDE; c++) {
+            double x = (double)y[t * WIDE + c];
+            sum[c] += x;
+            square[c] += x * x;
+        }
+    }
+    if (places == 0) return;
+    float pooled[2 * WIDE], one[2 * WIDE], other[2 * WIDE];
+    for (size_t c = 0; c < WIDE; c++) {
+        double mean = sum[c] / (double)places, power = square[c] / (double)places;
+        pooled[c] = (float)mean;
+        /* The 1e-3 is there in training too, where a root of 0 has no derivative. */
+        pooled[WIDE + c] = (float)sqrt(fmax(0, power - mean * mean) + 1e-3);
+    }
+    y = run_layers(SPEED_HEAD, 2, &weights, pooled, &once, one, other);
+    out->too_fast = (double)y[0];
+    out->too_slow = (double)y[1];
+    out->rate_octaves = (double)y[2];
+}
+
 static int judge(voice_facts *out, const mel_picture *p, app_error *err) {
-    size_t n = (p->frames + 1) * MEL_BANDS;
+    /* The first layer halves the frames: half of WIDE channels is what it takes. */
+    size_t n = (p->frames + 1) * (WIDE / 2 > MEL_BANDS ? WIDE / 2 : MEL_BANDS);
     view v = {.frames = p->frames};
     v.x = malloc(3 * n * sizeof *v.x);
     v.sounds = calloc(p->frames + 1, sizeof *v.sounds);
@@ -130,10 +191,10 @@ static int judge(voice_facts *out, const mel_picture *p, app_error *err) {
     if (rc == EXIT_OK && p->frames > 0) {
         normalise(&v, p);
         out->heard_s = (double)v.active / MEL_HZ;
-        out->rate_octaves = run_net(VOICE_RATE, v.x, v.sounds, v.frames, a, b);
-        double forwards = run_net(VOICE_DIRECTION, v.x, v.sounds, v.frames, a, b);
+        run_speed(out, &v, a, b);
+        double forwards = run_direction(&v, a, b);
         turn_around(&v, a);
-        out->direction = 8 * (forwards - run_net(VOICE_DIRECTION, v.x, v.sounds, v.frames, a, b));
+        out->direction = 8 * (forwards - run_direction(&v, a, b));
     }
     free(v.x);
     free(v.sounds);

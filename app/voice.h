@@ -12,8 +12,11 @@
 #include "spectrum.h"
 
 typedef struct voice_facts {
-    double heard_s;      /* time that sounds, of which the following was judged */
-    double direction;    /* positive: forwards; speech has around 10, reversed speech around -10 */
+    double heard_s;   /* time that sounds, of which the following was judged */
+    double direction; /* positive: forwards; speech has around 10, reversed speech around -10 */
+    /* Evidence that it was played too fast (by 4/3 and more), and too slowly, as logarithms of
+     * odds: speech has around -5; 0 when it is too short to tell. */
+    double too_fast, too_slow;
     double rate_octaves; /* base 2 logarithm of how much too fast it seems; +-0.2 is ordinary */
     double pitch_hz;     /* median of the voiced frames; 0: none */
     double voiced_share; /* of the sounding frames, with a clear pitch */

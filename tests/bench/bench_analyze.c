@@ -27,19 +27,20 @@ typedef struct tally {
 
 static void print_case(const char *path, const char *what, const analysis *a) {
     const finding *f = a->found.n ? &a->found.list[0] : NULL;
-    printf("%s\t%s\t%s\t%.1f\t%s\t%.2f\tdir=%.2f\trate=%.3f\theard=%.2f\tsurprise=%.1f\tperiod=%d\t"
+    printf("%s\t%s\t%s\t%.1f\t%s\t%.2f\tdir=%.2f\trate=%.3f\tfast=%.2f\tslow=%.2f\theard=%."
+           "2f\tsurprise=%.1f\tperiod=%d\t"
            "broken=%d/"
            "%d\tsize=%.0f\tstrange=%.1f\tmend=%.2f,%.2f,%.2f\trepeats=%d@%d\tgaps=%d\twraps=%"
            "d\tflat=%.5f\t"
            "rail=%.4f\tdc=%.3f\tfluct=%.1f\tvoiced=%.2f\tgain=%.1f\tmod=%.2f\n",
            path, what, analysis_verdict_name(a->verdict), a->score, f ? finding_id(f->kind) : "-",
-           f ? f->confidence : 0, a->voice.direction, a->voice.rate_octaves, a->voice.heard_s,
-           a->splice.surprise, a->splice.period, a->splice.broken, a->splice.boundaries,
-           a->splice.size, a->splice.strange_db, a->splice.mend_reverse, a->splice.mend_swap,
-           a->splice.mend_order, a->splice.repeats, a->splice.repeat_period, a->splice.gaps,
-           a->splice.wraps, a->level.flat_share, a->level.rail_share, a->level.dc,
-           a->level.fluctuation_db, a->voice.voiced_share, a->splice.prediction_gain_db,
-           a->level.modulation);
+           f ? f->confidence : 0, a->voice.direction, a->voice.rate_octaves, a->voice.too_fast,
+           a->voice.too_slow, a->voice.heard_s, a->splice.surprise, a->splice.period,
+           a->splice.broken, a->splice.boundaries, a->splice.size, a->splice.strange_db,
+           a->splice.mend_reverse, a->splice.mend_swap, a->splice.mend_order, a->splice.repeats,
+           a->splice.repeat_period, a->splice.gaps, a->splice.wraps, a->level.flat_share,
+           a->level.rail_share, a->level.dc, a->level.fluctuation_db, a->voice.voiced_share,
+           a->splice.prediction_gain_db, a->level.modulation);
 }
 
 static int count_case(tally *t, const char *path, const char *what, finding_kind kind,

@@ -11,7 +11,7 @@ HEAD = """/* voice_weights.h - weights of the networks in voice.c, made by tools
 
 #include <stdint.h>
 
-enum { VOICE_HIDDEN = 32 };
+enum { VOICE_HIDDEN = 32, VOICE_RATE_HIDDEN = 48, VOICE_RATE_HEAD = 32 };
 #define VOICE_WEIGHT_STEP (1.0f / 256)
 
 """
@@ -39,7 +39,7 @@ def main():
     with open(sys.argv[1], "w") as out:
         out.write(HEAD)
         out.write(array("VOICE_DIRECTION", "direction.npz", "Which way time runs."))
-        out.write(array("VOICE_RATE", "rate.npz", "Base 2 logarithm of the speed."))
+        out.write(array("VOICE_RATE", "rate.npz", "How fast it was played."))
         out.write("#endif\n")
 
 

@@ -1,7 +1,7 @@
-"""Train the networks of app/voice.c: python3 train.py direction|rate STEPS [seed].
+"""Train the network of direction in app/voice.c: python3 train.py direction STEPS.
 
 Reads train.bin and held.bin (made by dump.c), prints errors on the held-out recordings, and writes
-direction.npz or rate.npz. Needs numpy only.
+direction.npz. Needs numpy only; rate.py trains the network of speed.
 """
 
 import sys
@@ -145,36 +145,15 @@ def train_direction(net, steps, random):
             print(f"{step + 1}: held out: {(z > 0).mean():.4f} right, {z.mean():.2f} +- {z.std():.2f}", flush=True)
 
 
-def train_rate(net, steps, random):
-    groups, held = {}, [(d[1], normalise(d[2])[0][None]) for d in load("held.bin") if len(d[2]) > 60]
-    for d in load("train.bin"):
-        if len(d[2]) > 60:
-            groups.setdefault(d[1], []).append(d)
-    speeds = sorted(groups)
-    for step in range(steps):
-        drawn = [draw(groups[speeds[random.integers(len(speeds))]], 60, 0.5, random) for _ in range(BATCH)]
-        x, wanted = np.stack([d[0] for d in drawn]), np.log2([d[1] for d in drawn])
-        found, kept = net.forward(x)
-        error, into = np.clip(found.mean((1, 2)) - wanted, -0.4, 0.4), net.zeros()
-        net.backward(kept, even(error / BATCH, found.shape[1]), into)
-        net.step(into, pace(step, steps))
-        if step % 500 == 499 or step + 1 == steps:
-            z = [(s, net.forward(y)[0].mean()) for s, y in held]
-            for s in speeds:
-                here = np.array([v for k, v in z if k == s])
-                print(f"{step + 1}: held out at {s}: {here.mean():.2f} +- {here.std():.2f}", flush=True)
-
-
 def pace(step, steps):
     """Learning rate: a short rise, then half a cosine."""
     return 3e-3 * min(1, step / 100) * (0.5 * (1 + np.cos(np.pi * step / steps)) + 0.02)
 
 
 def main():
-    what, steps = sys.argv[1], int(sys.argv[2])
     net = Net(1)
-    {"direction": train_direction, "rate": train_rate}[what](net, steps, np.random.default_rng(0))
-    np.savez(what + ".npz", *(net.weights + net.biases))
+    train_direction(net, int(sys.argv[2]), np.random.default_rng(0))
+    np.savez("direction.npz", *(net.weights + net.biases))
 
 
 main()
