@@ -5,7 +5,8 @@
  * weigh them (tools/ear/README.md says on what and how). It sees mel bands of telephone width
  * without their long-term mean, so that microphones and lines do not matter. What it says about
  * time is the difference between its opinions on the sound and on the sound reversed: without a
- * preference it says 0, by construction. */
+ * preference it says 0, by construction. A second one judges the speed, from the whole recording at
+ * once: how far syllables and formants together are from those of people. */
 #ifndef APP_VOICE_H
 #define APP_VOICE_H
 
