@@ -303,7 +303,9 @@ static void print_device(const json_t *device) {
     const char *reason = text_of(device, "reason"), *verdict = text_of(device, "verdict");
     printf("\ndevice %s: %s\n", text_of(device, "name"), verdict);
     printf("  is         %s; %s", text_of(device, "description"), text_of(device, "driver"));
-    if (json_object_get(device, "threads")) printf(", %.0f threads", number_of(device, "threads"));
+    const double threads = number_of(device, "threads"); /* a card computes with none of them */
+    if (threads > 0 && !strcmp(text_of(device, "kind"), "cpu"))
+        printf(", %.0f thread%s", threads, threads > 1 ? "s" : "");
     printf("\n");
     if (reason[0]) printf("  why        %s\n", reason);
     print_details(device);

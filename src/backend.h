@@ -428,6 +428,8 @@ typedef struct mo_backend_ops {
     bool (*has_kernels)(const char *name, moshi_error *why);
     /* How many bytes weights and states may still take; UINT64_MAX, or no function: unknown. */
     uint64_t (*room)(mo_backend *be);
+    /* How many bytes one weight or state may have; no function: any number. */
+    uint64_t (*largest)(mo_backend *be);
     int (*threads)(const mo_backend *be);
     const char *(*kernels)(const mo_backend *be); /* "avx512", ... */
     /* So far; NULL: unknown. */

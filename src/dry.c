@@ -21,8 +21,15 @@ static void dry_close(mo_backend *be) {
     free(d);
 }
 
+/* What the device would refuse however much memory is free. */
 static mo_buf *dry_alloc(mo_backend *be, size_t bytes) {
-    (void)be;
+    mo_backend *device = ((dry *)be)->device;
+    const uint64_t most = device->ops->largest ? device->ops->largest(device) : UINT64_MAX;
+    if (bytes > most) {
+        mo_backend_problem(be, "%.2f MB at once, the device gives %.2f MB at most",
+                           (double)bytes * 1e-6, (double)most * 1e-6);
+        return NULL;
+    }
     mo_buf *buf = mo_calloc(1, sizeof *buf);
     if (buf) buf->bytes = bytes;
     return buf;

@@ -35,8 +35,9 @@ void mo_weights_close(mo_weights *ws) {
 static int loader_nomem(mo_loader *ld) {
     const char *why = ld->pool->be->problem;
     if (!ld->failed)
-        ld->failed = mo_fail(ld->err, MOSHI_ENOMEM, "%s: out of memory while loading weights%s%s",
-                             ld->ck->file.name, why[0] ? ": " : "", why);
+        ld->failed = mo_fail(
+            ld->err, MOSHI_ENOMEM, "%s: tensor '%s': out of memory while loading weights%s%s",
+            ld->ck->file.name, ld->tensor ? ld->tensor : "", why[0] ? ": " : "", why);
     return ld->failed;
 }
 
@@ -300,6 +301,7 @@ static bool fail_problem(mo_loader *ld, const char *name, const char *problem) {
 }
 
 static void leave_crumb(mo_loader *ld, const char *tensor) {
+    ld->tensor = tensor;
     moshi_breadcrumb *crumb = ld->pool->be->crumb;
     if (!crumb) return;
     crumb->done++;

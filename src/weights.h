@@ -62,6 +62,7 @@ typedef struct mo_loader {
     /* called with every matrix asked for that is there, before it is checked; or NULL */
     void (*matrix)(void *user, const mo_tensor_view *t, const mo_lora_target *m);
     void *matrix_user;
+    const char *tensor; /* taken from the file last; NULL: none yet */
     int failed;
     moshi_error *err;
     int (*progress)(void *user, uint64_t done, uint64_t total);

@@ -23,8 +23,9 @@
 static struct {
     bool exists, no_clock;
     uint32_t range;
-    VkDeviceSize budget; /* of memory */
-    vk_device *opened;   /* the last one */
+    VkDeviceSize budget;  /* of memory */
+    VkDeviceSize largest; /* allocation */
+    vk_device *opened;    /* the last one */
 } narrow;
 
 static mo_backend_ops narrow_ops;
@@ -53,6 +54,7 @@ static int narrow_open(mo_backend **out, const mo_backend_options *options, mosh
         narrow.opened->lib.fns.GetPhysicalDeviceMemoryProperties2 = small_budget;
         narrow.opened->has_budget = true;
     }
+    if (narrow.largest) narrow.opened->largest_allocation = narrow.largest;
     if (narrow.no_clock) narrow.opened->tick_mask = 0;
     if (narrow.range) narrow.opened->limits.maxStorageBufferRange = narrow.range;
     return 0;
@@ -906,6 +908,9 @@ static void test_placement(const char *name) {
     mo_buf *large = be->ops->alloc(be, LARGE + 4), *small = be->ops->alloc(be, 4096);
     CHECK(large && small && card.last == WINDOW_TYPE, "small states in the window");
     CHECK(small && ((vk_buffer *)small)->mapped && !((vk_buffer *)large)->mapped, "mapped");
+    mo_buf *sound = be->ops->alloc(be, 32 * 1920 * 4);
+    CHECK(sound && ((vk_buffer *)sound)->mapped && card.last == WINDOW_TYPE,
+          "sound of 32 sessions in the window");
     mo_buf *larger = be->ops->alloc(be, 2 * LARGE);
     CHECK(larger && card.last == CARD_TYPE, "large states in the card's own memory");
     card.out_of_vram = true;
@@ -914,6 +919,7 @@ static void test_placement(const char *name) {
           "no place but the host's memory: %s", be->problem);
     be->ops->free(be, large);
     be->ops->free(be, larger);
+    be->ops->free(be, sound);
     be->ops->free(be, small);
     be->ops->weight_free(be, &w);
     be->ops->close(be);
@@ -965,6 +971,14 @@ static void test_room(void) {
     CHECK(moshi_codec_open(&c, &co, &err) == MOSHI_ENOMEM && strstr(err.text, "GB are free"), "%s",
           err.text);
     narrow.budget = 0;
+    /* Enough memory, but not in one piece: a tensor, then what a session remembers. */
+    calls = 0;
+    narrow.largest = 4000;
+    CHECK(moshi_engine_open(&e, &o, &err) == MOSHI_ENOMEM && calls == 0 &&
+              strstr(err.text, ": tensor '") &&
+              strstr(err.text, "MB at once, the device gives 0.00 MB at most"),
+          "%s, %d calls", err.text, calls);
+    narrow.largest = 0;
     narrow.exists = false;
     model_free(&m);
 }

@@ -61,21 +61,17 @@ static void put_version(page *p, uint32_t v) {
 }
 
 static void put_driver(page *p, const vk_lib *lib, VkPhysicalDevice device) {
-    VkPhysicalDeviceDriverProperties driver = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES};
-    bool named = mo_vk_lib_has_extension(lib, device, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME);
-    VkPhysicalDeviceProperties2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
-                                       .pNext = named ? &driver : NULL};
-    lib->fns.GetPhysicalDeviceProperties2(device, &all);
-    const VkPhysicalDeviceProperties *q = &all.properties;
+    VkPhysicalDeviceDriverProperties driver;
+    VkPhysicalDeviceProperties q;
+    bool named = mo_vk_lib_properties(lib, device, &q, &driver);
     put(p, "vulkan: ");
-    put_version(p, q->apiVersion);
+    put_version(p, q.apiVersion);
     if (named)
         put(p, ", driver %d passes the tests of %u.%u.%u.%u", (int)driver.driverID,
             driver.conformanceVersion.major, driver.conformanceVersion.minor,
             driver.conformanceVersion.subminor, driver.conformanceVersion.patch);
-    put(p, "\nids: vendor 0x%04x, device 0x%04x, driver version 0x%08x; %s\n", q->vendorID,
-        q->deviceID, q->driverVersion, kind_of(q->deviceType));
+    put(p, "\nids: vendor 0x%04x, device 0x%04x, driver version 0x%08x; %s\n", q.vendorID,
+        q.deviceID, q.driverVersion, kind_of(q.deviceType));
 }
 
 static void put_limits(page *p, const vk_lib *lib, VkPhysicalDevice device) {

@@ -82,15 +82,13 @@ static bool load_functions(vk_device *d) {
 static bool measure(vk_device *d, const char **what) {
     VkPhysicalDeviceMaintenance3Properties most = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES};
-    VkPhysicalDeviceDriverProperties driver = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES, .pNext = &most};
-    bool named =
-        mo_vk_lib_has_extension(&d->lib, d->physical, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME);
+    VkPhysicalDeviceDriverProperties driver;
     VkPhysicalDeviceProperties2 p = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
-                                     .pNext = named ? (void *)&driver : (void *)&most};
+                                     .pNext = &most};
     VkPhysicalDeviceMemoryProperties2 m = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
     d->lib.fns.GetPhysicalDeviceProperties2(d->physical, &p);
+    mo_vk_lib_properties(&d->lib, d->physical, &p.properties, &driver);
     d->lib.fns.GetPhysicalDeviceMemoryProperties2(d->physical, &m);
     d->limits = p.properties.limits;
     d->identity = (vk_identity){.vendor = p.properties.vendorID,
@@ -241,6 +239,10 @@ static int list(moshi_device_info *out, int most, moshi_error *why) {
     return n;
 }
 
+static uint64_t largest(mo_backend *be) {
+    return vk_device_of(be)->largest_allocation;
+}
+
 static int threads(const mo_backend *be) {
     (void)be;
     return 1; /* of the host */
@@ -277,12 +279,15 @@ bool mo_vk_submit(vk_device *d, const VkCommandBuffer *commands, int n) {
 
 /* ---- memory and weights --------------------------------------------------------------------- */
 
-/* What the host touches every frame is small. */
-enum { VISIBLE_BYTES = 64 << 10 };
+/* What the host touches every frame is small: sound of one session is 8 KB. */
+enum { VISIBLE_BYTES = 64 << 10, WINDOW_BYTES = 1 << 20 };
 
 static mo_buf *alloc(mo_backend *be, size_t bytes) {
     vk_device *d = vk_device_of(be);
-    vk_buffer *b = mo_vk_buffer_new(d, bytes, bytes <= VISIBLE_BYTES);
+    const vk_sight sight = bytes <= VISIBLE_BYTES  ? VK_SEEN
+                           : bytes <= WINDOW_BYTES ? VK_SEEN_IF_LOCAL
+                                                   : VK_UNSEEN;
+    vk_buffer *b = mo_vk_buffer_new(d, bytes, sight);
     return b ? &b->base : NULL;
 }
 
@@ -323,7 +328,7 @@ static int weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo_wei
     const mo_matrix m = unsplit(src);
     size_t bytes = mo_pack_bytes(&m, layout);
     if (bytes == 0) return MOSHI_EINVAL;
-    vk_buffer *b = mo_vk_buffer_new(d, bytes, false);
+    vk_buffer *b = mo_vk_buffer_new(d, bytes, VK_UNSEEN);
     void *packed = b ? mo_aligned_calloc(bytes) : NULL;
     mo_pool *pool = packed ? mo_pool_open(1) : NULL;
     if (pool) {
@@ -373,6 +378,7 @@ const mo_backend_ops mo_backend_vulkan = {.name = "vulkan",
                                           .run = mo_vk_run,
                                           .run_parts = mo_vk_run_parts,
                                           .room = mo_vk_room,
+                                          .largest = largest,
                                           .threads = threads,
                                           .kernels = kernels,
                                           .details = mo_vk_details};

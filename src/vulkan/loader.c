@@ -178,22 +178,32 @@ static uint64_t device_memory(const vk_lib *lib, VkPhysicalDevice device) {
     return most;
 }
 
-void mo_vk_lib_describe(const vk_lib *lib, int nth, moshi_device_info *info) {
-    VkPhysicalDevice device = lib->devices[nth];
-    VkPhysicalDeviceDriverProperties driver = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES};
+bool mo_vk_lib_properties(const vk_lib *lib, VkPhysicalDevice device,
+                          VkPhysicalDeviceProperties *out,
+                          VkPhysicalDeviceDriverProperties *driver) {
     bool named = mo_vk_lib_has_extension(lib, device, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME);
     VkPhysicalDeviceProperties2 p = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
-                                     .pNext = named ? &driver : NULL};
+                                     .pNext = named ? driver : NULL};
+    *driver = (VkPhysicalDeviceDriverProperties){
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES};
     lib->fns.GetPhysicalDeviceProperties2(device, &p);
+    *out = p.properties;
+    return named;
+}
+
+void mo_vk_lib_describe(const vk_lib *lib, int nth, moshi_device_info *info) {
+    VkPhysicalDevice device = lib->devices[nth];
+    VkPhysicalDeviceDriverProperties driver;
+    VkPhysicalDeviceProperties p;
+    bool named = mo_vk_lib_properties(lib, device, &p, &driver);
     info->kind = "vulkan";
     snprintf(info->name, sizeof info->name, "vulkan:%d", nth);
-    snprintf(info->description, sizeof info->description, "%.127s", p.properties.deviceName);
+    snprintf(info->description, sizeof info->description, "%.127s", p.deviceName);
     if (named)
         snprintf(info->driver, sizeof info->driver, "%.50s %.70s", driver.driverName,
                  driver.driverInfo);
     else
-        snprintf(info->driver, sizeof info->driver, "driver %u", p.properties.driverVersion);
+        snprintf(info->driver, sizeof info->driver, "driver %u", p.driverVersion);
     info->memory_bytes = device_memory(lib, device);
     info->on_request = lib->types[nth] == VK_PHYSICAL_DEVICE_TYPE_CPU;
 }

@@ -696,13 +696,13 @@ bool mo_vk_lower(mo_program *p, const mo_op *ops) {
         if (ops[i].kind == MO_OP_GRID_READ) numbers += 1 + (uint64_t)ops[i].u.grid_read.grid.n_q;
         if (ops[i].kind == MO_OP_GRID_WRITE) numbers += 1 + (uint64_t)ops[i].u.grid_write.grid.n_q;
     }
-    p->numbers = mo_vk_buffer_new(p->device, (size_t)numbers * 4, true);
+    p->numbers = mo_vk_buffer_new(p->device, (size_t)numbers * 4, VK_SEEN);
     if (!p->numbers) return false;
     for (int i = 0; i < p->n; i++) {
         p->starts[i] = p->n_dispatches;
         if (!lower_grouped(p, &ops[i], &delays)) return false;
     }
     p->starts[p->n] = p->n_dispatches;
-    p->scratch = mo_vk_buffer_new(p->device, (size_t)p->scratch_bytes, false);
+    p->scratch = mo_vk_buffer_new(p->device, (size_t)p->scratch_bytes, VK_UNSEEN);
     return p->scratch != NULL;
 }

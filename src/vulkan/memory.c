@@ -81,13 +81,13 @@ static VkDeviceSize round_up(VkDeviceSize n, VkDeviceSize to) {
 }
 
 /* A block of this type with room for `bytes` at *at. */
-static vk_block *block_with(vk_device *d, uint32_t type, bool visible,
+static vk_block *block_with(vk_device *d, uint32_t type, vk_sight sight,
                             const VkMemoryRequirements *need, VkDeviceSize *at) {
     for (vk_block *b = d->blocks; b; b = b->next) {
         *at = round_up(b->used, need->alignment);
         if (b->type == type && *at <= b->bytes && need->size <= b->bytes - *at) return b;
     }
-    VkDeviceSize usual = visible ? VISIBLE_BLOCK_BYTES : BLOCK_BYTES;
+    VkDeviceSize usual = sight == VK_SEEN ? VISIBLE_BLOCK_BYTES : BLOCK_BYTES;
     *at = 0;
     vk_block *b = need->size < usual / 4 ? block_new(d, type, usual) : NULL;
     return b ? b : block_new(d, type, need->size);
@@ -98,16 +98,17 @@ static vk_block *block_with(vk_device *d, uint32_t type, bool visible,
 /* Types from the one to be preferred down. What the host writes to must be mappable, also where the
  * device's own memory is not or has no room left. The rest is in the device's own memory: a card
  * that fetched weights from the host's would be slower than the host. */
-static vk_block *place(vk_device *d, bool visible, const VkMemoryRequirements *need,
+static vk_block *place(vk_device *d, vk_sight sight, const VkMemoryRequirements *need,
                        VkDeviceSize *at) {
     const VkMemoryPropertyFlags local = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT;
-    const VkMemoryPropertyFlags wants[] = {visible || d->unified ? local | MAPPABLE : local,
-                                           visible ? MAPPABLE : local};
+    const VkMemoryPropertyFlags wants[] = {sight != VK_UNSEEN || d->unified ? local | MAPPABLE
+                                                                            : local,
+                                           sight == VK_SEEN ? MAPPABLE : local};
     for (size_t i = 0; i < sizeof wants / sizeof wants[0]; i++)
         for (uint32_t type = 0; type < d->memory.memoryTypeCount; type++) {
             VkMemoryPropertyFlags flags = d->memory.memoryTypes[type].propertyFlags;
             if (!(need->memoryTypeBits >> type & 1) || (flags & wants[i]) != wants[i]) continue;
-            vk_block *b = block_with(d, type, visible, need, at);
+            vk_block *b = block_with(d, type, sight, need, at);
             if (b) return b;
         }
     return NULL;
@@ -122,7 +123,7 @@ static void no_room(vk_device *d, VkDeviceSize bytes) {
                            (double)bytes * 1e-6, (double)free_bytes * 1e-6);
 }
 
-static vk_buffer *buffer_new(vk_device *d, size_t bytes, bool visible) {
+static vk_buffer *buffer_new(vk_device *d, size_t bytes, vk_sight sight) {
     const VkBufferCreateInfo info = {.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
                                      .size = round_up(bytes ? bytes : 4, 4),
                                      .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT |
@@ -134,15 +135,15 @@ static vk_buffer *buffer_new(vk_device *d, size_t bytes, bool visible) {
     if (!b) return NULL;
     b->base.bytes = bytes;
     if (bytes > d->largest_allocation)
-        mo_backend_problem(&d->base, "%.2f GB at once, the graphics card gives %.2f GB at most",
-                           (double)bytes * 1e-9, (double)d->largest_allocation * 1e-9);
+        mo_backend_problem(&d->base, "%.2f MB at once, the device gives %.2f MB at most",
+                           (double)bytes * 1e-6, (double)d->largest_allocation * 1e-6);
     if (d->lost || bytes > d->largest_allocation ||
         d->fns.CreateBuffer(d->device, &info, NULL, &b->buffer) != VK_SUCCESS) {
         free(b);
         return NULL;
     }
     d->fns.GetBufferMemoryRequirements(d->device, b->buffer, &need);
-    vk_block *block = place(d, visible, &need, &at);
+    vk_block *block = place(d, sight, &need, &at);
     if (!block) no_room(d, need.size);
     if (!block || d->fns.BindBufferMemory(d->device, b->buffer, block->memory, at) != VK_SUCCESS) {
         mo_vk_buffer_free(d, b);
@@ -155,8 +156,8 @@ static vk_buffer *buffer_new(vk_device *d, size_t bytes, bool visible) {
     return b;
 }
 
-vk_buffer *mo_vk_buffer_new(vk_device *d, size_t bytes, bool visible) {
-    vk_buffer *b = buffer_new(d, bytes, visible);
+vk_buffer *mo_vk_buffer_new(vk_device *d, size_t bytes, vk_sight sight) {
+    vk_buffer *b = buffer_new(d, bytes, sight);
     if (b) mo_vk_buffer_zero(d, b, 0, bytes);
     return b;
 }
@@ -206,7 +207,7 @@ static bool copy_now(vk_device *d, VkBuffer from, VkDeviceSize from_at, VkBuffer
 }
 
 static bool have_staging(vk_device *d) {
-    if (!d->staging) d->staging = buffer_new(d, STAGING_BYTES, true);
+    if (!d->staging) d->staging = buffer_new(d, STAGING_BYTES, VK_SEEN);
     if (d->staging && d->staging->mapped) return true;
     d->lost = true; /* there is no way left to reach its memory */
     return false;

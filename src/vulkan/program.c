@@ -173,7 +173,7 @@ mo_program *mo_vk_record(mo_backend *be, const mo_op *ops, int n, int slots) {
     p->n = n;
     p->slots = slots;
     p->starts = mo_calloc((size_t)n + 1, sizeof *p->starts);
-    p->exec = mo_vk_buffer_new(d, (size_t)slots * VK_EXEC_BYTES, true);
+    p->exec = mo_vk_buffer_new(d, (size_t)slots * VK_EXEC_BYTES, VK_SEEN);
     /* The whole list is not what frames run, but compiles every shader they need. */
     bool ok = p->starts && p->exec && mo_vk_lower(p, ops) && mo_vk_program_prepare(p);
     if (ok) mo_vk_tune(p);

@@ -69,8 +69,8 @@ static bool make_program(tuning *t, int n, int slots) {
     t->out_bytes = (size_t)out * 4;
     float *numbers = mo_calloc((size_t)in, 4);
     t->p = mo_calloc(1, sizeof *t->p);
-    t->in = numbers && t->p ? mo_vk_buffer_new(t->d, (size_t)in * 4, false) : NULL;
-    t->out = t->in ? mo_vk_buffer_new(t->d, t->out_bytes, false) : NULL;
+    t->in = numbers && t->p ? mo_vk_buffer_new(t->d, (size_t)in * 4, VK_UNSEEN) : NULL;
+    t->out = t->in ? mo_vk_buffer_new(t->d, t->out_bytes, VK_UNSEEN) : NULL;
     t->want = mo_calloc(1, t->out_bytes);
     t->got = mo_calloc(1, t->out_bytes);
     if (t->out && t->want && t->got) {

@@ -50,6 +50,10 @@ typedef struct vk_lib {
 /* 0, or MOSHI_EDEVICE with the reason; then nothing is held. */
 int mo_vk_lib_open(vk_lib *lib, moshi_error *err);
 void mo_vk_lib_close(vk_lib *lib);
+/* Facts of a device, and of its driver where that tells them: false if not. */
+bool mo_vk_lib_properties(const vk_lib *lib, VkPhysicalDevice device,
+                          VkPhysicalDeviceProperties *out,
+                          VkPhysicalDeviceDriverProperties *driver);
 void mo_vk_lib_describe(const vk_lib *lib, int nth, moshi_device_info *info);
 /* mo_backend_ops.details */
 void mo_vk_details(int nth, char *out, size_t cap);
@@ -196,8 +200,12 @@ bool mo_vk_submit(vk_device *d, const VkCommandBuffer *commands, int n);
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
-/* `visible`: the host writes or reads it often. Zeroed. NULL when there is no room. */
-vk_buffer *mo_vk_buffer_new(vk_device *d, size_t bytes, bool visible);
+/* Does the host write or read it often? VK_SEEN_IF_LOCAL: yes, but not so that the device may go to
+ * the host's memory for it. */
+typedef enum vk_sight { VK_UNSEEN, VK_SEEN_IF_LOCAL, VK_SEEN } vk_sight;
+
+/* Zeroed. NULL when there is no room. */
+vk_buffer *mo_vk_buffer_new(vk_device *d, size_t bytes, vk_sight sight);
 void mo_vk_buffer_free(vk_device *d, vk_buffer *b);
 void mo_vk_buffer_write(vk_device *d, vk_buffer *b, size_t offset, const void *src, size_t bytes);
 void mo_vk_buffer_read(vk_device *d, const vk_buffer *b, size_t offset, void *dst, size_t bytes);
