@@ -243,7 +243,7 @@ static bool lower(mo_program *p, const mo_op *ops) {
         p->plans[n] = *plan;
         plan->prepare = true;
         n++;
-        if (!mo_mul(mo_plan_record_bytes(plan), (size_t)p->slots, &need)) return false;
+        if (!mo_plan_record_bytes(plan, p->slots, &need)) return false;
         if (need > record_bytes) record_bytes = need;
     }
     p->starts[p->n] = n;

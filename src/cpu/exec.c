@@ -194,12 +194,12 @@ static void linear_plan(mo_plan *plan) {
 }
 
 static mo_qlinear_job qlinear_job(const mo_plan *plan, const mo_exec *ex) {
-    mo_qlinear_job q = {plan->linear, plan->shape, ex->records};
+    mo_qlinear_job q = {plan->linear, plan->shape, ex->n_active * plan->linear.rows, ex->records};
     q.job.active = ex->active;
     return q;
 }
 
-/* Unit = row. */
+/* Unit = block of columns, of all rows. */
 static void quantise_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1) {
     mo_qlinear_job q = qlinear_job(plan, ex);
     ex->qkernels->quantise(&q, unit0, unit1);
@@ -669,13 +669,13 @@ bool mo_plan_prepares(const mo_plan *plan) {
 }
 
 static int prepare_units(const mo_plan *plan, const mo_exec *ex) {
-    return ex->n_active * (is_split(plan) ? plan->op.u.linear.in.rows : plan->linear.rows);
+    return is_split(plan) ? ex->n_active * plan->op.u.linear.in.rows : (int)plan->shape.blocks;
 }
 
 static double prepare_cost(const mo_plan *plan, const mo_exec *ex) {
-    double row =
-        is_split(plan) ? (double)plan->op.u.linear.in.cols * 0.15 : (double)plan->linear.k * 0.3;
-    return prepare_units(plan, ex) * row;
+    const double cols = plan->op.u.linear.in.cols;
+    if (is_split(plan)) return prepare_units(plan, ex) * cols * 0.15;
+    return ex->n_active * plan->linear.rows * (double)plan->linear.k * 0.3;
 }
 
 int mo_plan_units(const mo_plan *plan, const mo_exec *ex) {
@@ -749,11 +749,16 @@ size_t mo_plan_scratch(const mo_plan *plan) {
     return ((size_t)attend_reach(&plan->op.u.attend) + 15) / 16 * 16;
 }
 
-size_t mo_plan_record_bytes(const mo_plan *plan) {
+static size_t split_bytes(const mo_plan *plan) {
     if (plan->digits.digits) return mo_digits_record_bytes(&plan->digits);
-    if (plan->split.pieces)
-        return (size_t)plan->split.pieces * plan->split.piece * sizeof(uint16_t);
-    return (size_t)plan->linear.rows * mo_q_record_bytes(plan->shape.blocks);
+    return (size_t)plan->split.pieces * plan->split.piece * sizeof(uint16_t);
+}
+
+bool mo_plan_record_bytes(const mo_plan *plan, int slots, size_t *bytes) {
+    size_t rows, each = mo_q_record_bytes(plan->shape.blocks);
+    if (is_split(plan)) return mo_mul((size_t)slots, split_bytes(plan), bytes);
+    if (!mo_mul((size_t)slots, (size_t)plan->linear.rows, &rows)) return false;
+    return mo_mul((rows + MO_Q_PANEL - 1) / MO_Q_PANEL * MO_Q_PANEL, each, bytes);
 }
 
 /* Rows that lie one after the other are one: a few long calls instead of many short ones. */

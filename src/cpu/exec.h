@@ -36,8 +36,8 @@ void mo_plan_init(mo_plan *plan, const mo_op *op);
 size_t mo_plan_scratch(const mo_plan *plan);
 /* Must a plan with `prepare` run before this one? */
 bool mo_plan_prepares(const mo_plan *plan);
-/* Bytes of quantised or split activations one slot needs. */
-size_t mo_plan_record_bytes(const mo_plan *plan);
+/* Bytes of quantised or split activations of all slots; false: more than there can be. */
+bool mo_plan_record_bytes(const mo_plan *plan, int slots, size_t *bytes);
 /* Units are independent of each other; any split of 0 .. units-1 gives the same bits. */
 int mo_plan_units(const mo_plan *plan, const mo_exec *ex);
 /* Rough nanoseconds the whole op takes on one core. */

@@ -94,23 +94,32 @@ static inline void gather(const mo_linear_job *job, const float *in, size_t firs
     }
 }
 
-static inline void quantise_rows(const mo_qlinear_job *q, int row0, int row1) {
+/* Block b of row m of the batch. */
+static inline void quantise_one(const mo_qlinear_job *q, int m, size_t b, q_block out) {
     const mo_linear_job *job = &q->job;
+    const float *in = job->in.data + (size_t)job->active[m / job->rows] * job->in.slot +
+                      (size_t)(m % job->rows) * job->in.row;
+    const size_t first = b * MO_BLOCK, left = job->k - first;
+    float x[MO_BLOCK] = {0};
+    if (job->segments == 1 && left >= MO_BLOCK)
+        memcpy(x, in + first, sizeof x);
+    else
+        gather(job, in, first, left < MO_BLOCK ? left : MO_BLOCK, x);
+    quantise_block(x, out);
+}
+
+static inline void quantise_records(const mo_qlinear_job *q, int row0, int row1, int block0,
+                                    int block1) {
     const size_t blocks = q->shape.blocks;
     for (int m = row0; m < row1; m++) {
-        const float *in = job->in.data + (size_t)job->active[m / job->rows] * job->in.slot +
-                          (size_t)(m % job->rows) * job->in.row;
         uint8_t *record = q->records + (size_t)m * mo_q_record_bytes(blocks);
-        for (size_t b = 0; b < blocks; b++) {
-            size_t first = b * MO_BLOCK, left = job->k - first;
-            float x[MO_BLOCK] = {0};
-            if (job->segments == 1 && left >= MO_BLOCK)
-                memcpy(x, in + first, sizeof x);
-            else
-                gather(job, in, first, left < MO_BLOCK ? left : MO_BLOCK, x);
-            quantise_block(x, q_block_at(record, blocks, b));
-        }
+        for (size_t b = (size_t)block0; b < (size_t)block1; b++)
+            quantise_one(q, m, b, q_block_at(record, blocks, b));
     }
+}
+
+static inline void quantise_all(const mo_qlinear_job *q, int block0, int block1) {
+    quantise_records(q, 0, q->batch, block0, block1);
 }
 
 /* What follows the sum of products: 16 outputs of one row, the last strip has fewer. */

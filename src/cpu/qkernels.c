@@ -109,7 +109,7 @@ static void linear_c(const mo_qlinear_job *q, int row0, int row1, int strip0, in
 
 /* ---- levels -------------------------------------------------------------------------------- */
 
-static const mo_qkernels kernels_c = {quantise_rows, linear_c};
+static const mo_qkernels kernels_c = {quantise_all, linear_c};
 
 const mo_qkernels *mo_qkernels_get(mo_cpu_level level) {
     if (!mo_kernels_get(level)) return NULL;

@@ -19,7 +19,9 @@
  * number 4 j + i of row r at bits 2 (j % 4) of byte 64 (j / 4) + 4 r + i.
  *
  * Activations. The inputs of one row of the batch are a record of whole cache lines: `blocks` times
- * 32 q, then arrays [blocks] of f32 d, f32 d * sum(q), i32 sum(q), i32 sum of the first 16 q. */
+ * 32 q, then arrays [blocks] of f32 d, f32 d * sum(q), i32 sum(q), i32 sum of the first 16 q. A
+ * level may lay the records of 16 rows out otherwise: they are its own, from quantise() to
+ * linear(). */
 #ifndef MO_CPU_QKERNELS_H
 #define MO_CPU_QKERNELS_H
 
@@ -81,7 +83,9 @@ static inline size_t mo_q_numbers(mo_qform form) {
     }
 }
 
-/* Bytes of one row of activations, and where its arrays begin. */
+/* Bytes of one row of activations, and where its arrays begin. Rows come in panels of 16, the last
+ * of which has room for 16, too. */
+enum { MO_Q_PANEL = 16 };
 static inline size_t mo_q_record_bytes(size_t blocks) {
     return (blocks * (MO_BLOCK + 16) + 63) / 64 * 64;
 }
@@ -93,12 +97,13 @@ static inline float *mo_q_steps(uint8_t *record, size_t blocks) {
 typedef struct mo_qlinear_job {
     mo_linear_job job;
     mo_qshape shape;
-    uint8_t *records; /* [rows of the batch] of mo_q_record_bytes() */
+    int batch;        /* rows of all slots that take part */
+    uint8_t *records; /* [batch, rounded up to whole panels] of mo_q_record_bytes() */
 } mo_qlinear_job;
 
 typedef struct mo_qkernels {
-    /* Fill the records of rows row0 .. row1-1 of the batch. */
-    void (*quantise)(const mo_qlinear_job *job, int row0, int row1);
+    /* Fill blocks block0 .. block1-1 of the records of all rows of the batch. */
+    void (*quantise)(const mo_qlinear_job *job, int block0, int block1);
     /* As mo_kernels.linear, from the records: see mo_op_linear. */
     void (*linear)(const mo_qlinear_job *job, int row0, int row1, int strip0, int strip1);
 } mo_qkernels;

@@ -39,7 +39,7 @@ static inline ivec a_done(avec acc, int32_t sum, const int zero, const q_kind ki
 #define Q_STRIPS_MORE 2
 #include "qkernels_body.h"
 
-static const mo_qkernels kernels = {quantise_rows, linear_any};
+static const mo_qkernels kernels = {quantise_all, linear_any};
 
 const mo_qkernels *mo_qkernels_avx512_vnni(void) {
     return &kernels;
