@@ -280,27 +280,63 @@ static int through_codec(analysis *a, const soundfile *r, const beside *b, app_e
     return app_fail(err, rc, "%s: %s", b->codes_path, why.text);
 }
 
-static int examine(const char *path, const beside *b, json_t *list, bool *failed, app_error *err) {
-    soundfile r;
+static int examine(const soundfile *r, const char *path, const beside *b, json_t *list,
+                   bool *failed, app_error *err) {
     analysis a;
-    int rc = soundfile_read(&r, path, ANALYZE_LONGEST_S, err);
-    if (rc != EXIT_OK) return rc;
-    rc = analyze_pcm(&a, r.pcm, r.n, r.facts.rate_hz, err);
-    if (rc == EXIT_OK && r.facts.channels > 1) analyze_channels(&a, r.cancel);
-    if (rc == EXIT_OK) analyze_length(&a, r.facts.seconds, r.facts.promised_s);
+    int rc = analyze_pcm(&a, r->pcm, r->n, r->facts.rate_hz, err);
+    if (rc == EXIT_OK && r->facts.channels > 1) analyze_channels(&a, r->cancel);
+    if (rc == EXIT_OK) analyze_length(&a, r->facts.seconds, r->facts.promised_s);
     if (rc == EXIT_OK && b->reference.pcm)
-        rc = analyze_reference(&a, r.pcm, r.n, &b->reference, err);
-    if (rc == EXIT_OK && b->opener.open) rc = through_codec(&a, &r, b, err);
-    if (rc == EXIT_OK) rc = report_add(b->files, path, &r, &a, err);
-    if (rc == EXIT_OK) {
-        *failed |= !analysis_passes(&a);
-        if (list)
-            json_array_append_new(list, analysis_json(&a, &r, path));
-        else
-            print_analysis(&a, &r, path);
+        rc = analyze_reference(&a, r->pcm, r->n, &b->reference, err);
+    if (rc == EXIT_OK && b->opener.open) rc = through_codec(&a, r, b, err);
+    if (rc == EXIT_OK) rc = report_add(b->files, path, r, &a, err);
+    if (rc != EXIT_OK) return rc;
+    *failed |= !analysis_passes(&a);
+    if (list)
+        json_array_append_new(list, analysis_json(&a, r, path));
+    else
+        print_analysis(&a, r, path);
+    return EXIT_OK;
+}
+
+/* What keeps a file from being read costs no other file its verdict: the reason stands in the list,
+ * and the last one also ends the program. */
+static void pass_over(const char *path, const app_error *why, json_t *list, app_error *last) {
+    if (list)
+        json_array_append_new(
+            list, json_pack("{s:o, s:o}", "path", json_text(path), "error", json_text(why->text)));
+    if (last->text[0]) {
+        fputs("moshi: ", stderr);
+        app_print_clean(stderr, last->text);
+        fputc('\n', stderr);
     }
-    soundfile_free(&r);
-    return rc;
+    *last = *why;
+}
+
+/* EXIT_USAGE when some file could not be read; all others are examined then, too. */
+static int examine_all(const arguments *args, const beside *b, json_t *list, bool *failed,
+                       app_error *err) {
+    int worst = EXIT_OK;
+    for (int i = 0; i < args->n_positional; i++) {
+        const char *path = args->positional[i];
+        app_error why = {0};
+        soundfile r;
+        int rc = soundfile_read(&r, path, ANALYZE_LONGEST_S, &why);
+        if (rc == EXIT_USAGE) {
+            pass_over(path, &why, list, err);
+            worst = rc;
+            continue;
+        }
+        if (rc == EXIT_OK) {
+            rc = examine(&r, path, b, list, failed, &why);
+            soundfile_free(&r);
+        }
+        if (rc != EXIT_OK) {
+            *err = why;
+            return rc;
+        }
+    }
+    return worst;
 }
 
 static int run(const arguments *args, app_error *err) {
@@ -311,10 +347,15 @@ static int run(const arguments *args, app_error *err) {
     beside b;
     int rc = load_beside(&b, args, err);
     if (rc == EXIT_OK) rc = report_open(&b.files, args, err);
-    for (int i = 0; rc == EXIT_OK && i < args->n_positional; i++)
-        rc = examine(args->positional[i], &b, list, &failed, err);
+    bool begun = rc == EXIT_OK;
+    if (rc == EXIT_OK) rc = examine_all(args, &b, list, &failed, err);
     if (rc == EXIT_OK) rc = report_commit(b.files, err);
-    if (rc == EXIT_OK && list) rc = json_print(json_incref(list), err);
+    if (list && begun && (rc == EXIT_OK || rc == EXIT_USAGE)) {
+        app_error printing;
+        int printed = json_print(json_incref(list), &printing);
+        if (rc == EXIT_OK && printed != EXIT_OK) *err = printing;
+        if (rc == EXIT_OK) rc = printed;
+    }
     json_decref(list);
     report_close(b.files);
     free_beside(&b);
@@ -354,10 +395,12 @@ const verb verb_analyze = {
             "not speech, silent, too short to judge), a score, and what probably happened:\n"
             "reversed, frames reversed, shuffled, dropped or repeated, wrong speed, clipped,\n"
             "bytes swapped, mu-law read as linear, interleaved channels and more, each with\n"
-            "the number measured and how sure it is.\n\n"
+            "the number measured and how sure it is. A file that cannot be read is told, and the\n"
+            "others are examined nevertheless.\n\n"
             "--report writes a page with pictures and the faults marked in them.\n\n"
             "The score is 100 less the confidence in the most likely fault, in percent; below\n"
-            "50 the recording fails. Exit code 0: all passed, 1: some recording failed.\n\n"
+            "50 the recording fails. Exit code 0: all passed, 1: some recording failed,\n"
+            "2: some file could not be read.\n\n"
             "With --reference it is laid on what it should be (delay, level, polarity) and\n"
             "compared: SI-SDR, STOI, ESTOI, mel-cepstral distance. Where the two are not alike,\n"
             "everything that can be undone is undone on trial: what makes them alike is what\n"

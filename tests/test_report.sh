@@ -193,6 +193,14 @@ says "missing/a.html: cannot write"
 run 2 "$moshi" analyze a.wav missing.wav --report a.html ${pictures:+--png p}
 says "missing.wav"
 only a.wav
+# The others get their verdict, and the list names every file.
+run 2 "$moshi" analyze missing.wav a.wav void.wav
+says "missing.wav"
+says "void.wav"
+has "$dir/out" "a.wav: clean"
+run 2 "$moshi" analyze missing.wav a.wav --json
+has "$dir/out" '"verdict": "clean"' '"error": "missing.wav'
+only a.wav
 if [ -c /dev/full ]; then
     run 2 "$moshi" analyze a.wav --report /dev/full
     says "/dev/full: cannot write: No space left on device"
