@@ -65,14 +65,15 @@ static void print_stage(const json_t *stages, const char *name, double limit) {
     printf("\n");
 }
 
-/* Where the time of all threads together goes. */
+/* Where the time of all threads together goes: products and attention; norms, quantising, rotation,
+ * activations, sampling; waiting for other threads and handing out work. */
 static void print_threads(const json_t *stages) {
-    printf("\n%-10s %9s %9s %9s\n", "threads at", "products", "the rest", "waiting");
+    printf("\n%-10s %9s %14s %9s\n", "threads at", "products", "other kernels", "waiting");
     for (int i = 0; i < BENCH_STAGES; i++) {
         const json_t *s = json_object_get(stages, bench_stage_name(i));
         double rest = 100 * number(s, "rest"), waiting = 100 * number(s, "waiting");
         if (number(s, "median_ms") > 0 && rest + waiting > 0)
-            printf("%-10s %7.1f %% %7.1f %% %7.1f %%\n", bench_stage_name(i), 100 - rest - waiting,
+            printf("%-10s %7.1f %% %12.1f %% %7.1f %%\n", bench_stage_name(i), 100 - rest - waiting,
                    rest, waiting);
     }
 }

@@ -242,6 +242,7 @@ static bool lower(mo_program *p, const mo_op *ops) {
         if (!mo_plan_prepares(plan)) continue;
         p->plans[n] = *plan;
         plan->prepare = true;
+        plan->gated = i > 0 && mo_plan_can_gate(plan, plan - 1);
         n++;
         if (!mo_plan_record_bytes(plan, p->slots, &need)) return false;
         if (need > record_bytes) record_bytes = need;
@@ -265,28 +266,54 @@ static mo_program *cpu_record(mo_backend *be, const mo_op *ops, int n, int slots
     return NULL;
 }
 
-/* One plan cut into chunks of units. */
+/* One plan cut into chunks of units, as many for every thread. */
 typedef struct phase {
     const mo_plan *plan;
     const mo_exec *ex;
-    int units, chunks;
+    int units, chunks, threads, grain;
 } phase;
+
+/* The last chunks of a thread's share, from its end: so many units are left before the last, the
+ * last two and so on. The smaller they are, the less one thread waits for the other. */
+enum { SMALL_CHUNKS = 4, SMALL_UNITS = 6 };
+static const int small_left[SMALL_CHUNKS + 1] = {0, 1, 2, 4, SMALL_UNITS};
+
+/* First unit of a chunk. Shares that are a unit shorter than others may begin with an empty one. */
+static int first_unit(const phase *ph, int chunk) {
+    if (ph->grain == 1 || chunk == ph->chunks)
+        return (int)((int64_t)ph->units * chunk / ph->chunks);
+    const int each = ph->chunks / ph->threads, share = chunk / each, left = each - chunk % each;
+    int first = (int)((int64_t)ph->units * share / ph->threads);
+    int end = (int)((int64_t)ph->units * (share + 1) / ph->threads);
+    int at =
+        left > SMALL_CHUNKS ? SMALL_UNITS + ph->grain * (left - SMALL_CHUNKS) : small_left[left];
+    return end - at > first ? end - at : first;
+}
 
 static void phase_chunk(void *ctx, int chunk, int thread) {
     const phase *ph = ctx;
-    int64_t u0 = (int64_t)ph->units * chunk / ph->chunks;
-    int64_t u1 = (int64_t)ph->units * (chunk + 1) / ph->chunks;
-    mo_plan_run(ph->plan, ph->ex, (int)u0, (int)u1, thread);
+    const int unit0 = first_unit(ph, chunk), unit1 = first_unit(ph, chunk + 1);
+    if (unit0 < unit1) mo_plan_run(ph->plan, ph->ex, unit0, unit1, thread);
 }
 
-/* Sharing costs a microsecond or so: not below 4 us of work, and no chunk under 1. Many chunks let
- * all threads finish at the same time, whatever else their cores do. */
-static int chunk_count(double cost_ns, int units, int threads) {
-    if (threads == 1 || cost_ns < 4000.0) return 1;
-    int most = threads * CHUNKS_PER_THREAD;
-    if (most > units) most = units;
-    double chunks = cost_ns / 1000.0;
-    return chunks < most ? (int)chunks : most;
+/* Sharing costs a microsecond or so: not below 4 us of work, and no chunk under 1 but the small
+ * ones. Many chunks let all threads finish at the same time, whatever else their cores do. */
+static void cut(phase *ph) {
+    const double cost_ns = mo_plan_cost(ph->plan, ph->ex);
+    ph->units = mo_plan_units(ph->plan, ph->ex);
+    ph->grain = mo_plan_grain(ph->plan, ph->ex);
+    ph->chunks = 1;
+    if (ph->threads == 1 || cost_ns < 4000.0) {
+        ph->grain = 1;
+    } else if (ph->grain > 1) {
+        int share = (ph->units + ph->threads - 1) / ph->threads - SMALL_UNITS;
+        int large = share > 0 ? (share + ph->grain - 1) / ph->grain : 0;
+        ph->chunks = ph->threads * (SMALL_CHUNKS + large);
+    } else {
+        int most = ph->threads * CHUNKS_PER_THREAD;
+        if (most > ph->units) most = ph->units;
+        ph->chunks = cost_ns / 1000.0 < most ? (int)(cost_ns / 1000.0) : most;
+    }
 }
 
 /* Who is left of those that take part; returns how many. */
@@ -318,16 +345,20 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
     if (ex.n_active == 0) return 0;
     mo_pool_awake(pool, true);
     for (int i = p->starts[first]; ex.n_active > 0 && i < p->starts[last]; i++) {
-        phase ph = {.plan = &p->plans[i], .ex = &ex};
+        phase ph = {.plan = &p->plans[i], .ex = &ex, .threads = mo_pool_threads(pool)};
         if (be->crumb) be->crumb->detail = mo_op_name(ph.plan->op.kind);
         if (ph.plan->op.kind == MO_OP_SIFT) {
             ex.n_active = sift(&ph.plan->op.u.sift, p->active, ex.n_active);
             continue;
         }
-        ph.units = mo_plan_units(ph.plan, &ex);
-        ph.chunks = chunk_count(mo_plan_cost(ph.plan, &ex), ph.units, mo_pool_threads(pool));
+        if (i + 1 < p->starts[last] && p->plans[i + 1].gated) {
+            ex.gate = ph.plan;
+            continue;
+        }
+        cut(&ph);
         mo_pool_charge(pool, mo_plan_is_product(ph.plan) ? PRODUCTS : REST);
         mo_pool_run(pool, phase_chunk, &ph, ph.chunks);
+        ex.gate = NULL;
     }
     mo_pool_awake(pool, false);
     return 0;

@@ -133,15 +133,16 @@ static void act_mul_run(const mo_plan *plan, const mo_exec *ex, int unit0, int u
 
 /* ---- linear --------------------------------------------------------------------------------- */
 
-/* Strips of a unit: of floats, and of quantised numbers, which kernels take four at a time. The
- * smaller, the less threads wait for the last unit. */
-enum { STRIP_BLOCK = 8, QSTRIP_BLOCK = 4, ROW_BLOCK = 48 };
+/* Strips of a unit, of floats and of others, and how many units that are one strip each go
+ * together: kernels take four strips at a time. The smaller the last ones of a thread are, the less
+ * threads wait for each other. */
+enum { STRIP_BLOCK = 8, QSTRIP_BLOCK = 4, GRAIN = 4, ROW_BLOCK = 48 };
 
 /* Units are blocks of rows by blocks of strips. Few rows: one block, the weights pass once. Many
  * rows: neighbours share a block of strips if the weights are large, else a block of rows, so that
  * whichever is dear to read again stays in the core's cache. */
 typedef struct linear_grid {
-    int rows, strips, row_blocks, strip_blocks, block;
+    int rows, strips, row_blocks, strip_blocks, block, grain;
     bool strips_first; /* unit = strip block * row_blocks + row block */
 } linear_grid;
 
@@ -160,7 +161,10 @@ static linear_grid linear_grid_of(const mo_plan *plan, const mo_exec *ex) {
                      .strips = (job->n + MO_STRIP - 1) / MO_STRIP};
     const double cache_bytes = 512e3;
     g.row_blocks = (g.rows + ROW_BLOCK - 1) / ROW_BLOCK;
-    g.block = plan->shape.form == MO_QFORM_NONE ? STRIP_BLOCK : QSTRIP_BLOCK;
+    const bool quantised = plan->shape.form != MO_QFORM_NONE;
+    const bool fine = g.row_blocks == 1 && (plan->digits.digits || (quantised && g.rows == 1));
+    g.grain = fine ? GRAIN : 1;
+    g.block = fine ? 1 : quantised ? QSTRIP_BLOCK : STRIP_BLOCK;
     g.strip_blocks = (g.strips + g.block - 1) / g.block;
     g.strips_first = linear_weight_bytes(plan) > cache_bytes;
     return g;
@@ -199,8 +203,36 @@ static mo_qlinear_job qlinear_job(const mo_plan *plan, const mo_exec *ex) {
     return q;
 }
 
+/* Are rows of the inputs split, not those of windows quantised? */
+static bool is_split(const mo_plan *plan) {
+    return plan->split.pieces || plan->digits.digits;
+}
+
+static bool same_view(const mo_view *a, const mo_view *b) {
+    return a->buf == b->buf && a->offset == b->offset && a->rows == b->rows && a->cols == b->cols &&
+           a->slot_stride == b->slot_stride && a->row_stride == b->row_stride;
+}
+
+bool mo_plan_can_gate(const mo_plan *plan, const mo_plan *gate) {
+    return plan->prepare && !is_split(plan) && gate->op.kind == MO_OP_ACT_MUL &&
+           same_view(&gate->op.u.act_mul.out, &plan->op.u.linear.in) && plan->op.u.linear.taps == 1;
+}
+
+/* Those columns of the gate's outputs that blocks block0 .. block1-1 consist of. */
+static void gate_run(const mo_op_act_mul *op, const mo_exec *ex, int block0, int block1) {
+    const int first = block0 * MO_BLOCK, cols = op->out.cols;
+    const int last = block1 * MO_BLOCK < cols ? block1 * MO_BLOCK : cols;
+    for (int i = 0; i < ex->n_active; i++)
+        for (int row = 0; row < op->out.rows; row++) {
+            const float *in = f32_at(&op->in, ex->active[i], row) + first;
+            ex->kernels->act_mul(in, in + cols, f32_at(&op->out, ex->active[i], row) + first,
+                                 (size_t)(last - first));
+        }
+}
+
 /* Unit = block of columns, of all rows. */
 static void quantise_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1) {
+    if (ex->gate) gate_run(&ex->gate->op.u.act_mul, ex, unit0, unit1);
     mo_qlinear_job q = qlinear_job(plan, ex);
     ex->qkernels->quantise(&q, unit0, unit1);
 }
@@ -234,21 +266,28 @@ static void split_run(const mo_plan *plan, const mo_exec *ex, int unit0, int uni
 }
 
 /* Unit = block of rows of one slot by block of strips, those of a block of strips side by side:
- * weights in pieces are the longer way. */
-enum { PIECE_ROW_BLOCK = 96 };
+ * weights in pieces are the longer way. Smaller blocks of strips where there would be few units. */
+enum { PIECE_ROW_BLOCK = 96, FEW_UNITS = 8 };
 
 static int pieces_row_blocks(const mo_plan *plan) {
     return (plan->linear.rows + PIECE_ROW_BLOCK - 1) / PIECE_ROW_BLOCK;
+}
+
+/* Strips of a block, if there are so many of them and of blocks of rows. */
+static int pieces_strip_block(int strips, int row_blocks) {
+    int units = row_blocks * ((strips + STRIP_BLOCK - 1) / STRIP_BLOCK);
+    return units < FEW_UNITS ? STRIP_BLOCK / 2 : STRIP_BLOCK;
 }
 
 static void linear_pieces_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1) {
     const mo_pieces_job p = pieces_job(plan, ex);
     const int strips = (p.job.n + MO_STRIP - 1) / MO_STRIP;
     const int per_slot = pieces_row_blocks(plan), blocks = ex->n_active * per_slot;
+    const int block = pieces_strip_block(strips, blocks);
     for (int unit = unit0; unit < unit1; unit++) {
         int at = unit % blocks / per_slot, row0 = unit % per_slot * PIECE_ROW_BLOCK;
-        int row1 = row0 + PIECE_ROW_BLOCK, strip0 = unit / blocks * STRIP_BLOCK;
-        int strip1 = strip0 + STRIP_BLOCK < strips ? strip0 + STRIP_BLOCK : strips;
+        int row1 = row0 + PIECE_ROW_BLOCK, strip0 = unit / blocks * block;
+        int strip1 = strip0 + block < strips ? strip0 + block : strips;
         if (row1 > p.job.rows) row1 = p.job.rows;
         ex->pieces->linear(&p, at, row0, row1, strip0, strip1);
     }
@@ -256,8 +295,10 @@ static void linear_pieces_run(const mo_plan *plan, const mo_exec *ex, int unit0,
 
 static int linear_units(const mo_plan *plan, const mo_exec *ex) {
     linear_grid g = linear_grid_of(plan, ex);
-    if (plan->split.pieces) g.row_blocks = ex->n_active * pieces_row_blocks(plan);
-    return g.row_blocks * g.strip_blocks;
+    if (!plan->split.pieces) return g.row_blocks * g.strip_blocks;
+    const int blocks = ex->n_active * pieces_row_blocks(plan);
+    const int block = pieces_strip_block(g.strips, blocks);
+    return blocks * ((g.strips + block - 1) / block);
 }
 
 static void linear_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
@@ -269,11 +310,12 @@ static void linear_run(const mo_plan *plan, const mo_exec *ex, int unit0, int un
     const mo_digits_job d = digits_job(plan, ex);
     linear_grid g = linear_grid_of(plan, ex);
     (void)thread;
-    for (int unit = unit0; unit < unit1; unit++) {
+    for (int unit = unit0, n; unit < unit1; unit += n) {
+        n = g.grain == 1 ? 1 : unit1 - unit;
         int rb = g.strips_first ? unit % g.row_blocks : unit / g.strip_blocks;
         int sb = g.strips_first ? unit / g.row_blocks : unit % g.strip_blocks;
         int row0 = rb * ROW_BLOCK, row1 = row0 + ROW_BLOCK < g.rows ? row0 + ROW_BLOCK : g.rows;
-        int strip0 = sb * g.block, strip1 = strip0 + g.block;
+        int strip0 = sb * g.block, strip1 = strip0 + n * g.block;
         if (strip1 > g.strips) strip1 = g.strips;
         if (plan->digits.digits)
             ex->digits->linear(&d, row0, row1, strip0, strip1);
@@ -438,7 +480,7 @@ static double attend_cost(const mo_plan *plan, const mo_exec *ex) {
         int64_t n = position_of(&op->pos, op->static_pos, ex->active[i]) + op->out.rows;
         keys += (double)(n < attend_reach(op) ? n : attend_reach(op)) + 4;
     }
-    return keys * op->out.rows * op->heads * (op->kv.head_dim * 0.08 + 2);
+    return keys * op->out.rows * op->heads * ((double)op->kv.row_bytes * 0.1 + 2);
 }
 
 /* ---- codec ---------------------------------------------------------------------------------- */
@@ -470,6 +512,7 @@ static const float *codebook_entry(const mo_weight *book, int entry) {
 static double entry_distance(const mo_weight *book, int entry, const float *x) {
     const float *e = codebook_entry(book, entry);
     double sum = 0;
+    for (int i = 0; i < book->cols; i++) __builtin_prefetch(e + (size_t)i * MO_STRIP, 0, 2);
     for (int i = 0; i < book->cols; i++) {
         double d = (double)x[i] - (double)e[(size_t)i * MO_STRIP];
         sum += d * d;
@@ -492,6 +535,19 @@ static double largest_norm(const mo_weight *book) {
     return radius;
 }
 
+/* The largest of n numbers; NaN is none of them. In lanes, which compilers turn into vectors. */
+enum { LANES = 16 };
+static float highest(const float *x, int n) {
+    float most[LANES], high = -INFINITY;
+    int i = 0;
+    for (int j = 0; j < LANES; j++) most[j] = high;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) most[j] = x[i + j] > most[j] ? x[i + j] : most[j];
+    for (int j = 0; j < LANES; j++) high = most[j] > high ? most[j] : high;
+    for (; i < n; i++) high = x[i] > high ? x[i] : high;
+    return high;
+}
+
 /* The best score may be wrong by `bound`, and so may the true winner's: both lie within twice the
  * bound. A float32 sum of dim products is off by at most (dim + 1) 2^-24 |x| |e| (Cauchy-Schwarz);
  * the bias |e|^2 / 2 may itself have been summed that way. An entry that is off by `blur` adds up
@@ -500,12 +556,14 @@ static int rvq_choose(const mo_weight *book, double radius, double blur, const f
                       const float *x) {
     double eps = (book->cols + 4) * 0x1p-24, length = norm2(x, book->cols, 1);
     double bound = eps * (radius + blur) * (length + radius) + length * blur;
-    float high = -INFINITY;
-    for (int j = 0; j < book->rows; j++)
-        if (scores[j] > high) high = scores[j];
-    double least = (double)high - 2.0 * bound, nearest = INFINITY;
+    double least = (double)highest(scores, book->rows) - 2.0 * bound, nearest = INFINITY;
     int best = 0;
     for (int j = 0; j < book->rows; j++) {
+        if (j % LANES == 0 && j + LANES < book->rows &&
+            (double)highest(scores + j, LANES) < least) {
+            j += LANES - 1;
+            continue;
+        }
         if (!((double)scores[j] >= least)) continue;
         double d = entry_distance(book, j, x);
         if (d < nearest) {
@@ -659,11 +717,6 @@ static const run_fn runs[MO_OP_COUNT] = {
     [MO_OP_ADVANCE] = advance_run,
 };
 
-/* Are rows of the inputs split, not those of windows quantised? */
-static bool is_split(const mo_plan *plan) {
-    return plan->split.pieces || plan->digits.digits;
-}
-
 bool mo_plan_prepares(const mo_plan *plan) {
     return plan->shape.form != MO_QFORM_NONE || is_split(plan);
 }
@@ -675,7 +728,7 @@ static int prepare_units(const mo_plan *plan, const mo_exec *ex) {
 static double prepare_cost(const mo_plan *plan, const mo_exec *ex) {
     const double cols = plan->op.u.linear.in.cols;
     if (is_split(plan)) return prepare_units(plan, ex) * cols * 0.15;
-    return ex->n_active * plan->linear.rows * (double)plan->linear.k * 0.3;
+    return ex->n_active * plan->linear.rows * (double)plan->linear.k * (ex->gate ? 0.8 : 0.15);
 }
 
 int mo_plan_units(const mo_plan *plan, const mo_exec *ex) {
@@ -705,6 +758,11 @@ int mo_plan_units(const mo_plan *plan, const mo_exec *ex) {
     default:
         return ex->n_active;
     }
+}
+
+int mo_plan_grain(const mo_plan *plan, const mo_exec *ex) {
+    if (plan->prepare || plan->op.kind != MO_OP_LINEAR || plan->split.pieces) return 1;
+    return linear_grid_of(plan, ex).grain;
 }
 
 static double view_size(const mo_view *v) {

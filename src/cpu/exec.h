@@ -17,13 +17,15 @@ typedef struct mo_exec {
     int n_active;
     float *scratch; /* scratch_floats per thread */
     size_t scratch_floats;
-    uint8_t *records; /* quantised or split activations of the op at hand */
+    uint8_t *records;           /* quantised or split activations of the op at hand */
+    const struct mo_plan *gate; /* the ACT_MUL that a plan with `prepare` does, too; NULL: none */
 } mo_exec;
 
 /* One recorded op, or the quantising or splitting of its activations. */
 typedef struct mo_plan {
     mo_op op;
     bool prepare;
+    bool gated;             /* prepare: the plan before it is the ACT_MUL that makes its inputs */
     mo_linear_job linear;   /* LINEAR: everything but `active` */
     mo_qshape shape;        /* LINEAR: form NONE for weights that are floats */
     mo_pieces_shape split;  /* LINEAR: pieces 0 for weights that are not split */
@@ -36,10 +38,15 @@ void mo_plan_init(mo_plan *plan, const mo_op *op);
 size_t mo_plan_scratch(const mo_plan *plan);
 /* Must a plan with `prepare` run before this one? */
 bool mo_plan_prepares(const mo_plan *plan);
+/* Can a plan with `prepare` do what `gate` does, block by block? Then a block goes from one to the
+ * other in the first-level cache, and threads wait for each other once less. */
+bool mo_plan_can_gate(const mo_plan *plan, const mo_plan *gate);
 /* Bytes of quantised or split activations of all slots; false: more than there can be. */
 bool mo_plan_record_bytes(const mo_plan *plan, int slots, size_t *bytes);
 /* Units are independent of each other; any split of 0 .. units-1 gives the same bits. */
 int mo_plan_units(const mo_plan *plan, const mo_exec *ex);
+/* How many units are best done in one go, while there are many left. */
+int mo_plan_grain(const mo_plan *plan, const mo_exec *ex);
 /* Rough nanoseconds the whole op takes on one core. */
 double mo_plan_cost(const mo_plan *plan, const mo_exec *ex);
 /* Does it multiply matrices or attend, and not just make ready for it? */

@@ -77,16 +77,18 @@ static int claim_any(mo_pool *pool, int thread) {
     return chunk;
 }
 
-/* A chunk counts as done only when the next one is claimed or the thread has written down how long
- * it was busy: plain fields want an open phase. */
+/* Chunks count as done only when the thread finds no other and has written down how long it was
+ * busy: plain fields want an open phase. */
 static void take_chunks(mo_pool *pool, int thread) {
-    int chunk = claim_any(pool, thread);
-    double start = chunk < 0 ? 0 : mo_now_s();
-    while (chunk >= 0) {
-        pool->fn(pool->ctx, chunk, thread);
-        chunk = claim_any(pool, thread);
-        if (chunk < 0) pool->ranges[thread].busy[pool->account] += mo_now_s() - start;
-        atomic_fetch_add(&pool->done, 1);
+    int chunk = claim_any(pool, thread), taken = 0;
+    if (chunk >= 0) {
+        double start = mo_now_s();
+        for (; chunk >= 0; taken++) {
+            pool->fn(pool->ctx, chunk, thread);
+            chunk = claim_any(pool, thread);
+        }
+        pool->ranges[thread].busy[pool->account] += mo_now_s() - start;
+        atomic_fetch_add(&pool->done, taken);
     }
     if (thread > 0 && atomic_load(&pool->owner_sleeps)) {
         pthread_mutex_lock(&pool->lock);
@@ -157,11 +159,11 @@ void mo_pool_run(mo_pool *pool, mo_pool_fn fn, void *ctx, int n) {
     }
     pool->fn = fn;
     pool->ctx = ctx;
-    atomic_store(&pool->done, 0);
+    atomic_store_explicit(&pool->done, 0, memory_order_relaxed);
     for (int t = 0; t < pool->threads; t++) {
         uint64_t first = (uint64_t)n * (uint64_t)t / (uint64_t)pool->threads;
         uint64_t end = (uint64_t)n * ((uint64_t)t + 1) / (uint64_t)pool->threads;
-        atomic_store(&pool->ranges[t].word, first << 32 | end);
+        atomic_store_explicit(&pool->ranges[t].word, first << 32 | end, memory_order_release);
     }
     atomic_fetch_add(&pool->phase, 1);
     if (atomic_load(&pool->sleepers) > 0) {

@@ -51,6 +51,8 @@ static uint8_t *panel_at(const mo_qlinear_job *q, int row) {
 
 /* A panel's blocks are for all its rows, those past its n rows are zeros. */
 static void quantise_panel(const mo_qlinear_job *q, int row, int n, int block0, int block1) {
+    const float *in[AMX_ROWS];
+    for (int r = 0; r < n; r++) in[r] = inputs_of(q, row + r);
     for (size_t b = (size_t)block0; b < (size_t)block1; b++) {
         uint8_t *block = panel_at(q, row) + b * PANEL_BLOCK;
         float *steps = (float *)(void *)(block + PANEL_STEPS);
@@ -58,7 +60,7 @@ static void quantise_panel(const mo_qlinear_job *q, int row, int n, int block0, 
         if (n < AMX_ROWS) memset(block, 0, PANEL_BLOCK);
         for (int r = 0; r < n; r++) {
             int8_t *numbers = (int8_t *)block + r * MO_BLOCK;
-            quantise_one(q, row + r, b,
+            quantise_one(&q->job, in[r], b,
                          (q_block){numbers, steps + r, steps + AMX_ROWS + r, zeros + r, &half});
             zeros[r] *= q_zero_of(q->shape.form);
         }

@@ -187,10 +187,14 @@ ALWAYS_INLINE void tile(const mo_qlinear_job *q, const q_rows *t, int valid, int
 
 ALWAYS_INLINE void tile_strips(const mo_qlinear_job *q, const q_rows *t, int valid, int strip0,
                                int strip1, const int R, const int S, const mo_qform form) {
-    for (int strip = strip0; strip < strip1; strip += S) {
+    int strip = strip0;
+    for (; strip1 - strip >= S || (R > 1 && strip < strip1); strip += S) {
         int left = strip1 - strip;
         tile(q, t, valid, strip, left < S ? left : S, R, S, form);
     }
+    if (R > 1) return;
+    for (; strip1 - strip >= 2; strip += 2) tile(q, t, valid, strip, 2, R, 2, form);
+    if (strip < strip1) tile(q, t, valid, strip, 1, R, 1, form);
 }
 
 /* One function per form: a single one would take compilers long. */
