@@ -106,8 +106,11 @@ void bench_print(const json_t *root) {
     char verdict[256];
     printf("model      %s, %s, %.1f M parameters\n", text(root, "model"), text(root, "type"),
            1e-6 * number(root, "parameters"));
-    printf("machine    %s; %s, %s kernels, %.0f threads\n", text(root, "cpu"), text(root, "device"),
+    printf("machine    %s; %s, %s kernels, %.0f threads", text(root, "cpu"), text(root, "device"),
            text(root, "kernels"), number(root, "threads"));
+    if (number(root, "codec_threads") > 0)
+        printf(" and %.0f that hear ahead", number(root, "codec_threads"));
+    printf("\n");
     if (text(root, "kv")[0])
         printf(
             "settings   %.0f session%s, %.0f frames of context before the first, key/value cache "
@@ -159,13 +162,13 @@ static void add_pair(json_t *figures, const char *name, const char *unit, double
 }
 
 json_t *bench_beside(const json_t *a, const json_t *b, const char *path) {
-    static const char *const settings[] = {"cpu",      "device",  "kernels", "threads",
-                                           "sessions", "context", "kv"};
+    static const char *const settings[] = {"cpu",           "device",   "kernels", "threads",
+                                           "codec_threads", "sessions", "context", "kv"};
     const json_t *x = json_object_get(a, "stages"), *y = json_object_get(b, "stages");
     json_t *differs = json_array(), *figures = json_array();
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         json_t *then = json_object_get(a, settings[i]), *now = json_object_get(b, settings[i]);
-        if (!json_equal(then, now))
+        if ((then || now) && !json_equal(then, now))
             json_array_append_new(differs, json_pack("{s:s, s:O?, s:O?}", "name", settings[i],
                                                      "then", then, "now", now));
     }

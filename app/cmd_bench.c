@@ -104,6 +104,7 @@ static int open_engine(run_state *r, int flags, app_error *err) {
                               .cache = device_cache(r->device.name),
                               .sessions = r->b.sessions,
                               .threads = (int)option_of(r->args, "threads")->integer,
+                              .codec_threads = (int)option_of(r->args, "codec-threads")->integer,
                               .flags = flags | (r->has_codec ? 0 : MOSHI_NO_CODEC),
                               .kv = r->kv,
                               .preset = r->preset,
@@ -226,6 +227,8 @@ static void add_facts(run_state *r) {
     json_object_set_new(r->root, "device", json_text(r->device.name));
     json_object_set_new(r->root, "kernels", json_text(r->b.info.kernels));
     json_object_set_new(r->root, "threads", json_integer(r->b.info.threads));
+    if (r->b.info.codec_threads > 0)
+        json_object_set_new(r->root, "codec_threads", json_integer(r->b.info.codec_threads));
     json_object_set_new(r->root, "parameters", json_integer((json_int_t)r->parameters));
     json_object_set_new(r->root, "weight_bytes", json_integer((json_int_t)r->weight_bytes));
     json_object_set_new(r->root, "state_bytes", json_integer((json_int_t)r->state_bytes));
@@ -311,6 +314,7 @@ static const option_spec SPECS[] = {
              "q8_0; mimi: f32)"},
     DEVICE_OPTION,
     THREADS_OPTION,
+    CODEC_THREADS_OPTION,
     {.name = "sessions",
      .kind = OPTION_INTEGER,
      .value = "N",

@@ -30,7 +30,7 @@ typedef struct reply {
     app_buffer text; /* everything said so far */
     json_t *words;
     size_t n_words, shown; /* bytes of text already on standard output */
-    int64_t frames_in, frames_out, frames_expected;
+    int64_t frames_pushed, frames_in, frames_out, frames_expected;
     double load_s, run_s;
 } reply;
 
@@ -239,28 +239,35 @@ static void draw_progress(reply *r) {
     progress_draw(&r->bar, (double)r->frames_in / (double)(r->frames_expected + 1), note);
 }
 
-/* Step as long as there is a whole frame of input, and take what comes out. */
-static int advance(reply *r, bool *ended, app_error *err) {
-    for (;;) {
-        int rc = app_check_interrupted(err), advanced = 0;
+/* Step, but for `left` frames in the queue, and take what comes out. */
+static int advance(reply *r, int64_t left, bool *ended, app_error *err) {
+    int advanced;
+    do {
+        int rc = app_check_interrupted(err);
+        advanced = 0;
         if (rc == EXIT_OK) advanced = moshi_step(r->engine);
         if (advanced < 0) rc = app_fail_library(err, advanced, moshi_engine_problem(r->engine));
         moshi_event ev;
         while (rc == EXIT_OK && moshi_pull(r->session, &ev) > 0) rc = on_event(r, &ev, ended, err);
         if (rc == EXIT_OK) rc = token_log_check(&r->tokens, err);
-        if (rc != EXIT_OK || advanced == 0) return rc;
+        if (rc != EXIT_OK) return rc;
+        if (advanced == 0) break;
         r->frames_in++;
         draw_progress(r);
-    }
+    } while (r->frames_pushed - r->frames_in > left);
+    return EXIT_OK;
 }
 
-/* Push a whole frame; the queue always has room for one, since it is emptied after each. */
+/* Push a whole frame; the queue always has room for one, since it is emptied after each, but for
+ * the frame that the encoder hears ahead where it has threads of its own. */
 static int push_frame(reply *r, const float *pcm, bool *ended, app_error *err) {
     size_t n = (size_t)r->info.frame_samples;
     int taken = moshi_push_pcm(r->session, pcm, n);
     if (taken < 0) return app_fail_library(err, taken, "");
     if ((size_t)taken < n) return app_fail(err, EXIT_INTERNAL, "the input queue is full");
-    return advance(r, ended, err);
+    const int64_t left = r->info.codec_threads > 0;
+    r->frames_pushed++;
+    return r->frames_pushed - r->frames_in > left ? advance(r, left, ended, err) : EXIT_OK;
 }
 
 static int run_frames(reply *r, float *pcm, app_error *err) {
@@ -286,7 +293,7 @@ static int run_frames(reply *r, float *pcm, app_error *err) {
         if (rc != EXIT_OK) return rc;
     }
     moshi_push_end(r->session);
-    int rc = advance(r, &ended, err);
+    int rc = advance(r, 0, &ended, err);
     if (rc == EXIT_OK && !ended) rc = app_fail(err, EXIT_INTERNAL, "the session did not end");
     return rc;
 }
@@ -442,6 +449,7 @@ static const option_spec SPECS[] = {
     {.name = "float", .kind = OPTION_FLAG, .help = "write 32-bit float samples (wav only)"},
     {.name = "quiet", .kind = OPTION_FLAG, .help = "no progress, notes or summary"},
     THREADS_OPTION,
+    CODEC_THREADS_OPTION,
     DEVICE_OPTION,
     EXACT_OPTION,
     KV_OPTION,

@@ -195,6 +195,8 @@ int model_open_engine(moshi_engine **out, const arguments *args, int flags, app_
         .blobs = choice.blobs,
         .n_blobs = choice.n_blobs,
         .threads = (int)option_of(args, "threads")->integer,
+        .codec_threads =
+            flags & MOSHI_NO_CODEC ? 0 : (int)option_of(args, "codec-threads")->integer,
         .flags = flags | (option_given(args, "exact") ? MOSHI_EXACT : 0),
         .kv = kv,
         .finder = {hub_look_up, &choice.lookup},

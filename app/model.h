@@ -27,6 +27,12 @@
         .name = "threads", .kind = OPTION_INTEGER, .value = "N", .min = 1, .max = 256, \
         .help = "worker threads (default: one per core)"                               \
     }
+#define CODEC_THREADS_OPTION                                                                  \
+    {                                                                                         \
+        .name = "codec-threads", .kind = OPTION_INTEGER, .value = "N", .min = 0, .max = 256,  \
+        .help = "threads that only hear, one frame ahead of the model, while that computes; " \
+                "pays on processors with more cores than the memory can feed (default: 0)"    \
+    }
 #define DEVICE_OPTION                                                                           \
     {                                                                                           \
         .name = "device", .kind = OPTION_TEXT, .value = "NAME",                                 \

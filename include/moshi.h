@@ -225,7 +225,13 @@ typedef struct moshi_engine_options {
     /* NULL, or a directory that is there, in which a graphics card's driver keeps the programs it
      * has compiled for the next start. Files that are damaged or another driver's are replaced. */
     const char *cache;
-    uintptr_t reserved[3];
+    /* On a processor: so many threads more that are the encoder's, which then hears the next frame
+     * of a session while the model is at this one, if its samples have been pushed already. Pays
+     * where the model does not become faster with more threads, and for files: who speaks live has
+     * not said the next frame yet. Default 0, the model's threads in turn; changes no bit.
+     * `threads` of 0 leaves the model the other cores. */
+    int codec_threads;
+    uintptr_t reserved[2];
 } moshi_engine_options;
 
 /* Load a model and take all memory for `sessions` conversations. */
@@ -263,7 +269,8 @@ typedef struct moshi_engine_info {
     /* Of state_bytes: what holds nothing from frame to frame. The rest, divided by `sessions`, is
      * the state of one session. Both grow with `sessions`. */
     uint64_t scratch_bytes;
-    uintptr_t reserved[8];
+    int codec_threads; /* of the encoder alone; 0: it takes its turn on `threads` */
+    uintptr_t reserved[7];
 } moshi_engine_info;
 
 /* Why the engine's device failed, in words, once a call gave MOSHI_EDEVICE: "" where nothing is

@@ -46,16 +46,27 @@ void mo_frame_reset_slot(moshi_engine *e, int slot) {
 
 /* ---- gather ------------------------------------------------------------------------------- */
 
-/* Move one frame of samples from the session's ring to the encoder's input, the last one of a
+/* Copy the next frame of samples from the session's ring to the encoder's input, the last one of a
  * stream filled up with silence. */
-static void gather_pcm(moshi_engine *e, moshi_session *s) {
+static void copy_pcm(moshi_engine *e, const moshi_session *s) {
     size_t frame = (size_t)e->info.frame_samples, cap = frame * MOSHI_INPUT_FRAMES;
     size_t n = s->pcm_n < frame ? s->pcm_n : frame;
     for (size_t i = 0; i < n; i++) e->pcm[i] = s->pcm[(s->pcm_at + i) % cap];
     memset(e->pcm + n, 0, (frame - n) * sizeof *e->pcm);
+    slot_write(e, &e->audio_in, s->slot, e->pcm, frame);
+}
+
+/* Take it out of the ring. Returns whether the encoder has to hear it: it may have done so ahead.
+ */
+static bool gather_pcm(moshi_engine *e, moshi_session *s) {
+    size_t frame = (size_t)e->info.frame_samples, cap = frame * MOSHI_INPUT_FRAMES;
+    size_t n = s->pcm_n < frame ? s->pcm_n : frame;
+    bool heard = s->heard;
+    if (!heard) copy_pcm(e, s);
+    s->heard = false;
     s->pcm_at = (s->pcm_at + n) % cap;
     s->pcm_n -= n;
-    slot_write(e, &e->audio_in, s->slot, e->pcm, frame);
+    return !heard;
 }
 
 static void gather_codes(moshi_engine *e, moshi_session *s) {
@@ -82,8 +93,7 @@ static int gather(moshi_engine *e) {
         ready++;
         if (s->input == MO_INPUT_PCM) {
             bool server = s->options.flags & MOSHI_FIRST_FRAME_SERVER;
-            gather_pcm(e, s);
-            e->exec_pcm[i] = 1;
+            e->exec_pcm[i] = gather_pcm(e, s);
             e->exec_twice[i] = s->ticks == 0 && !server;
         } else {
             gather_codes(e, s);
@@ -164,17 +174,18 @@ static void sift_audio(moshi_engine *e) {
     }
 }
 
-/* Part by part, and a part as far as the next tap where there is a trace. */
-static int run_in_turn(moshi_engine *e, const frame_plan *plan) {
+/* Part by part from `first` on, and a part as far as the next tap where there is a trace. */
+static int run_in_turn(moshi_engine *e, const frame_plan *plan, int first, int last) {
     int rc = 0;
-    for (int i = 0; rc == 0 && i < plan->n; i++) {
+    for (int i = first; rc == 0 && i < last; i++) {
         const frame_part *p = &plan->parts[i];
         if (p->stage == MOSHI_STAGE_DECODE) sift_audio(e);
         if (!any(p->exec, e->slots)) continue;
         mo_crumb_drop(e->be->crumb, p->name, e->frames, 0);
-        mo_stage_time start = mo_stage_time_now(e->be);
+        mo_backend *be = p->graph->arena->be;
+        mo_stage_time start = mo_stage_time_now(be);
         rc = mo_graph_run_part(p->graph, p->first, p->last, p->exec, &e->trace, p->steps);
-        mo_stage_time_add(&e->times[p->stage], e->be, &start);
+        mo_stage_time_add(&e->times[p->stage], be, &start);
         part_done(e, p);
     }
     return rc;
@@ -199,10 +210,57 @@ static int run_at_once(moshi_engine *e, const frame_plan *plan) {
     return rc;
 }
 
+/* What the encoder's own threads do while the model runs. */
+static int hear_ahead(void *engine) {
+    moshi_engine *e = engine;
+    const mo_graph *g = &e->encode.graph;
+    mo_stage_time start = mo_stage_time_now(e->codec_be);
+    int rc = mo_graph_run(g, e->exec_ahead, NULL, e->codec_steps);
+    mo_stage_time_add(&e->times[MOSHI_STAGE_ENCODE], e->codec_be, &start);
+    for (int i = 0; i < e->slots; i++) e->codec_steps[i] += e->exec_ahead[i];
+    return rc;
+}
+
+/* Who has a whole frame more: not what follows the reference server's first frame, after which the
+ * encoder starts again, and nothing that a trace is to see. */
+static bool begin_ahead(moshi_engine *e) {
+    for (int i = 0; i < e->slots; i++) {
+        moshi_session *s = e->sessions[i];
+        e->exec_ahead[i] = 0;
+        if (!e->exec[i] || s->input != MO_INPUT_PCM || e->trace.fn) continue;
+        if (s->ticks == 0 && (s->options.flags & MOSHI_FIRST_FRAME_SERVER)) continue;
+        pthread_mutex_lock(&s->lock);
+        e->exec_ahead[i] = s->heard = s->pcm_n >= (size_t)e->info.frame_samples;
+        if (s->heard) copy_pcm(e, s);
+        pthread_mutex_unlock(&s->lock);
+    }
+    if (!any(e->exec_ahead, e->slots)) return false;
+    mo_aside_begin(e->aside, hear_ahead, e);
+    return true;
+}
+
+/* The encoder, where it is behind, then the rest beside what it can hear ahead. */
+static int run_beside(moshi_engine *e, const frame_plan *plan) {
+    const int encode = plan->parts[0].stage == MOSHI_STAGE_ENCODE;
+    int rc = run_in_turn(e, plan, 0, encode);
+    if (rc < 0) return rc;
+    for (int i = 0; i < e->slots; i++) {
+        if (!e->exec[i] || e->sessions[i]->input != MO_INPUT_PCM) continue;
+        slot_read(e, &e->heard, i, e->codes, (size_t)e->info.user_codebooks);
+        slot_write(e, &e->model.lm.user_codes, i, e->codes, (size_t)e->info.user_codebooks);
+    }
+    const bool ahead = begin_ahead(e);
+    rc = run_in_turn(e, plan, encode, plan->n);
+    const int heard = ahead ? mo_aside_end(e->aside) : 0;
+    return rc < 0 ? rc : heard;
+}
+
 static int run(moshi_engine *e) {
     frame_plan plan;
     plan_frame(e, &plan);
-    int rc = e->be->ops->run_parts && !e->trace.fn ? run_at_once(e, &plan) : run_in_turn(e, &plan);
+    int rc = e->be->ops->run_parts && !e->trace.fn ? run_at_once(e, &plan)
+             : e->aside                            ? run_beside(e, &plan)
+                                                   : run_in_turn(e, &plan, 0, plan.n);
     /* The reference server starts its codec again after encoding the first frame and accepts the
      * loss. The decoder has nothing to lose by then: its first frame comes after that. */
     for (int i = 0; i < e->slots; i++) {

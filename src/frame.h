@@ -2,6 +2,7 @@
 #ifndef MO_FRAME_H
 #define MO_FRAME_H
 
+#include "aside.h"
 #include "model.h"
 #include "session.h"
 
@@ -53,6 +54,11 @@ struct moshi_engine {
     mo_model model;
     mo_stage encode, step, decode;
     mo_view audio_in, audio_out;
+    /* With threads of the encoder's own (NULL without): it hears the next frame while the model is
+     * at this one, and its codes wait in `heard` until that frame's turn. */
+    mo_backend *codec_be;
+    mo_aside *aside;
+    mo_view heard;            /* i32 [1, user_codebooks] */
     moshi_session **sessions; /* [slots] NULL = free */
     moshi_engine_info info;
     mo_trace trace;
@@ -60,11 +66,11 @@ struct moshi_engine {
     uint64_t frames; /* ticks done, for the breadcrumb */
     mo_stage_time times[MOSHI_STAGES];
     /* per-frame work space, taken at open */
-    uint8_t *exec, *exec_pcm, *exec_twice, *exec_audio; /* [slots] */
-    int64_t *lm_steps, *codec_steps;                    /* [slots], for taps */
-    float *pcm;                                         /* [frame_samples] */
-    int32_t *tokens;                                    /* [1 + dep_q] */
-    int32_t *codes;                                     /* [user_codebooks] */
+    uint8_t *exec, *exec_pcm, *exec_twice, *exec_audio, *exec_ahead; /* [slots] */
+    int64_t *lm_steps, *codec_steps;                                 /* [slots], for taps */
+    float *pcm;                                                      /* [frame_samples] */
+    int32_t *tokens;                                                 /* [1 + dep_q] */
+    int32_t *codes;                                                  /* [user_codebooks] */
 };
 
 /* One tick for every ready session. The caller holds the engine's lock. */

@@ -54,6 +54,9 @@ static int options_check(const moshi_engine_options *o, moshi_error *err) {
     if (o->threads < 0 || o->threads > MAX_THREADS)
         return mo_fail(err, MOSHI_EINVAL, "engine options: threads: wanted 0..%d, found %d",
                        MAX_THREADS, o->threads);
+    if (o->codec_threads < 0 || o->codec_threads > MAX_THREADS)
+        return mo_fail(err, MOSHI_EINVAL, "engine options: codec_threads: wanted 0..%d, found %d",
+                       MAX_THREADS, o->codec_threads);
     if (o->flags & ~known)
         return mo_fail(err, MOSHI_EINVAL, "engine options: unknown flags 0x%x",
                        (unsigned)(o->flags & ~known));
@@ -67,8 +70,8 @@ static int options_check(const moshi_engine_options *o, moshi_error *err) {
     return 0;
 }
 
-static void stage_begin(moshi_engine *e, mo_stage *st, moshi_error *err) {
-    mo_arena_open(&st->arena, e->be, e->slots);
+static void stage_begin(moshi_engine *e, mo_stage *st, mo_backend *be, moshi_error *err) {
+    mo_arena_open(&st->arena, be, e->slots);
     mo_graph_begin(&st->graph, &st->arena, err);
 }
 
@@ -81,24 +84,29 @@ static int stage_finish(moshi_engine *e, mo_stage *st) {
     return rc;
 }
 
-/* Record the three programs. The encoder writes its codes where the model reads the user's, the
- * decoder reads its codes where the grid puts its output, those of who has any there: nothing
- * passes through the host. */
+static int record_encoder(moshi_engine *e, mo_mimi_run run, moshi_error *err) {
+    const mo_lm_config *c = &e->model.lm.cfg;
+    mo_graph *g = &e->encode.graph;
+    mo_view codes = e->model.lm.user_codes;
+    run.codebooks = c->n_q - c->dep_q;
+    stage_begin(e, &e->encode, e->codec_be ? e->codec_be : e->be, err);
+    if (e->codec_be) codes = e->heard = mo_state_view(g, 1, run.codebooks, 0);
+    mo_mimi_record_encoder(g, &e->model.mimi, &run, &e->audio_in, codes);
+    return stage_finish(e, &e->encode);
+}
+
+/* Record the three programs. The encoder writes its codes where the model reads the user's (unless
+ * it works ahead), the decoder reads its codes where the grid puts its output, those of who has any
+ * there: nothing passes through the host. */
 static int record_programs(moshi_engine *e, mo_dtype kv_type, moshi_error *err) {
     const mo_lm_config *c = &e->model.lm.cfg;
     mo_mimi_run run = {.frames = 1, .exact_mask = (e->flags & MOSHI_EXACT_MASK) != 0};
-    stage_begin(e, &e->step, err);
+    stage_begin(e, &e->step, e->be, err);
     mo_lm_record(&e->step.graph, &e->model.lm, kv_type);
     int rc = stage_finish(e, &e->step);
-    if (rc == 0 && e->has_codec && c->n_q > c->dep_q) {
-        stage_begin(e, &e->encode, err);
-        run.codebooks = c->n_q - c->dep_q;
-        mo_mimi_record_encoder(&e->encode.graph, &e->model.mimi, &run, &e->audio_in,
-                               e->model.lm.user_codes);
-        rc = stage_finish(e, &e->encode);
-    }
+    if (rc == 0 && e->has_codec && c->n_q > c->dep_q) rc = record_encoder(e, run, err);
     if (rc == 0 && e->has_decoder) {
-        stage_begin(e, &e->decode, err);
+        stage_begin(e, &e->decode, e->be, err);
         run.codebooks = c->dep_q;
         mo_view codes = mo_cols(e->model.lm.out_tokens, 1, c->dep_q);
         mo_sift(&e->decode.graph, codes, e->model.mimi.cfg.bins);
@@ -115,6 +123,7 @@ static int alloc_workspace(moshi_engine *e, moshi_error *err) {
     e->exec_pcm = mo_calloc(n, 1);
     e->exec_twice = mo_calloc(n, 1);
     e->exec_audio = mo_calloc(n, 1);
+    e->exec_ahead = mo_calloc(n, 1);
     e->lm_steps = mo_calloc(n, sizeof *e->lm_steps);
     e->codec_steps = mo_calloc(n, sizeof *e->codec_steps);
     e->pcm = mo_calloc((size_t)e->info.frame_samples + 1, sizeof *e->pcm);
@@ -123,7 +132,8 @@ static int alloc_workspace(moshi_engine *e, moshi_error *err) {
     e->trace.scratch = mo_calloc(e->tap_bytes + 4, 1);
     e->trace.scratch_bytes = e->tap_bytes;
     if (!e->sessions || !e->exec || !e->exec_pcm || !e->exec_twice || !e->exec_audio ||
-        !e->lm_steps || !e->codec_steps || !e->pcm || !e->tokens || !e->codes || !e->trace.scratch)
+        !e->exec_ahead || !e->lm_steps || !e->codec_steps || !e->pcm || !e->tokens || !e->codes ||
+        !e->trace.scratch)
         return mo_fail(err, MOSHI_ENOMEM, "out of memory for %d sessions", e->slots);
     return 0;
 }
@@ -159,6 +169,7 @@ static int open_with_files(moshi_engine *e, mo_model_files *f, const moshi_engin
     e->info.kernels = e->be->ops->kernels(e->be);
     e->info.kv = kv_types[o->kv].name;
     e->info.threads = e->be->ops->threads(e->be);
+    e->info.codec_threads = e->codec_be ? e->codec_be->ops->threads(e->codec_be) : 0;
     e->info.sessions = e->slots;
     e->info.parameters = e->model.weights.parameters;
     e->info.weight_bytes = e->model.weights.bytes;
@@ -187,6 +198,24 @@ static int check_room(const moshi_engine *e, mo_model_files *f, const moshi_engi
     return rc;
 }
 
+/* Threads for a backend: where the encoder gets some of its own, the model keeps the other cores.
+ */
+static int threads_for(const moshi_engine_options *o, bool aside) {
+    const int left = mo_core_count() - o->codec_threads;
+    if (!aside || o->threads > 0) return o->threads;
+    return left > 1 ? left : 1;
+}
+
+/* Threads of the encoder's own: a second backend, whose programs work on the same memory. */
+static int open_aside(moshi_engine *e, const moshi_engine_options *o, mo_backend_options bo,
+                      moshi_error *err) {
+    bo.threads = o->codec_threads;
+    int rc = e->be->ops->open(&e->codec_be, &bo, err);
+    if (rc < 0) return rc;
+    e->aside = mo_aside_open();
+    return e->aside ? 0 : mo_fail(err, MOSHI_ENOMEM, "cannot start a thread for the encoder");
+}
+
 static int engine_open(moshi_engine *e, const moshi_engine_options *o, moshi_error *err) {
     mo_device device;
     int rc = mo_device_find(&device, o->device, err);
@@ -201,12 +230,17 @@ static int engine_open(moshi_engine *e, const moshi_engine_options *o, moshi_err
                                         (o->flags & MOSHI_DRY_RUN) != 0, err)
                    : mo_model_files_open(&files, &place, want, err);
     if (rc < 0) return rc;
-    const mo_backend_options bo = {
-        .threads = o->threads, .nth = device.nth, .cache = o->cache, .kernels = device.kernels};
+    const bool aside = o->codec_threads > 0 && device.ops->host_memory && files.has_mimi &&
+                       files.lm.n_q > files.lm.dep_q && !(o->flags & MOSHI_DRY_RUN);
+    const mo_backend_options bo = {.threads = threads_for(o, aside),
+                                   .nth = device.nth,
+                                   .cache = o->cache,
+                                   .kernels = device.kernels};
     mo_crumb_drop(o->breadcrumb, "device", 0, 0);
     rc = o->flags & MOSHI_DRY_RUN ? mo_dry_open(&e->be, device.ops, &bo, err)
                                   : device.ops->open(&e->be, &bo, err);
     if (rc == 0) e->be->crumb = o->breadcrumb;
+    if (rc == 0 && aside) rc = open_aside(e, o, bo, err);
     if (rc == 0) rc = check_room(e, &files, o, err);
     if (rc == 0) rc = open_with_files(e, &files, o, err);
     if (rc == 0 && files.has_text) {
@@ -242,11 +276,13 @@ void moshi_engine_close(moshi_engine *e) {
     if (!e) return;
     for (int i = 0; e->sessions && i < e->slots; i++)
         if (e->sessions[i]) mo_session_free(e->sessions[i]);
+    mo_aside_close(e->aside);
     if (e->be) {
         mo_stage_free(&e->encode);
         mo_stage_free(&e->step);
         mo_stage_free(&e->decode);
         mo_model_free(&e->model);
+        if (e->codec_be) e->codec_be->ops->close(e->codec_be);
         e->be->ops->close(e->be);
     }
     free((char *)e->info.model_type);
@@ -256,6 +292,7 @@ void moshi_engine_close(moshi_engine *e) {
     free(e->exec_pcm);
     free(e->exec_twice);
     free(e->exec_audio);
+    free(e->exec_ahead);
     free(e->lm_steps);
     free(e->codec_steps);
     free(e->pcm);

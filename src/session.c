@@ -87,7 +87,7 @@ void mo_session_free(moshi_session *s) {
 
 void mo_session_clear(moshi_session *s) {
     s->input = MO_INPUT_NONE;
-    s->ended = s->end_pulled = s->stepping = false;
+    s->ended = s->end_pulled = s->stepping = s->heard = false;
     s->pcm_at = s->pcm_n = s->codes_at = s->codes_n = 0;
     s->record_at = s->record_n = 0;
     s->event_at = 0;

@@ -41,6 +41,7 @@ struct moshi_session {
     bool ended;      /* moshi_push_end was called */
     bool end_pulled; /* MOSHI_EVENT_END was delivered */
     bool stepping;   /* a frame was taken from the input and its result is not delivered yet */
+    bool heard;      /* the encoder has been at the next frame in `pcm` already */
     float *pcm;      /* ring [MOSHI_INPUT_FRAMES * frame_samples] */
     size_t pcm_at, pcm_n;
     int32_t *codes; /* ring [MOSHI_INPUT_FRAMES, user_codebooks + 1 + dep_q] */

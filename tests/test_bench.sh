@@ -85,6 +85,13 @@ case $words in
 esac
 check "forecasts of 7 presets in 3 types" test "$(grep -c '"preset": "' a.json)" = 21
 
+# ---- an encoder with threads of its own --------------------------------------------------------
+run 0 bench --frames 5 --seconds 1 --threads 1 --codec-threads 1 --json --compare a.json
+cp out c.json
+check "its threads are told" test "$(value c.json codec_threads)" = 1
+check "and differ from a run without" grep -q '"name": "codec_threads"' c.json
+check "which does not name them" test -z "$(value a.json codec_threads)"
+
 # ---- longer, more at once ----------------------------------------------------------------------
 run 0 bench --frames 5 --seconds 1 --threads 1 --json --context 500 --sessions 3 --kv q8_0 --compare a.json
 cp out b.json

@@ -778,6 +778,9 @@ test_results() {
     run 0 reply short.wav -o g1.wav --greedy --tail 1 --quiet --threads 1
     run 0 reply short.wav -o g2.wav --greedy --tail 1 --quiet --threads 2
     check "greedy is deterministic, whatever the threads" cmp -s g1.wav g2.wav
+    run 0 reply short.wav -o g6.wav --greedy --tail 1 --quiet --threads 1 --codec-threads 2
+    check "an encoder that hears ahead changes nothing" cmp -s g1.wav g6.wav
+    run 2 reply short.wav -o g7.wav --codec-threads -1
     run 0 reply short.wav -o g3.wav --greedy --tail 1 --quiet --float
     check "--float: four bytes per sample" \
         test $((($(wc -c <g3.wav) - 44) / 2)) -eq $(($(wc -c <g1.wav) - 44))

@@ -19,8 +19,15 @@ static size_t n_speech;
 
 static const moshi_session_options sampled = {.seed = 5};
 
+/* Of the encoder's own, for every engine opened from now on. */
+static int codec_threads;
+
 static moshi_engine *open_made(int sessions, int threads) {
-    return open_engine(NULL, model.blobs, MADE_BLOBS, sessions, threads, 0);
+    return open_engine_with(&(moshi_engine_options){.blobs = model.blobs,
+                                                    .n_blobs = MADE_BLOBS,
+                                                    .sessions = sessions,
+                                                    .threads = threads,
+                                                    .codec_threads = codec_threads});
 }
 
 /* What one session says alone in an engine of one slot. */
@@ -389,6 +396,66 @@ static void law_two_engines(void) {
     event_log_free(&lonely);
 }
 
+/* ---- an encoder that hears ahead ---------------------------------------------------------- */
+
+static uint64_t frames_heard(const moshi_engine *engine) {
+    moshi_stage_info info;
+    moshi_engine_get_stage(engine, MOSHI_STAGE_ENCODE, &info);
+    return info.runs;
+}
+
+/* It is at the next frame when that is there, and never at one twice. */
+static void law_ahead_works(int threads) {
+    codec_threads = threads;
+    moshi_engine *engine = open_made(1, 1);
+    moshi_engine_info info;
+    moshi_engine_get_info(engine, &info);
+    CHECK(info.codec_threads == threads, "%d threads hear, not %d", info.codec_threads, threads);
+    moshi_session *session = open_session(engine, &sampled);
+    const size_t frame = (size_t)info.frame_samples;
+    const struct {
+        size_t push;
+        uint64_t runs, runs_ahead;
+    } steps[] = {{2 * frame, 1, 2}, {frame, 2, 3}, {0, 3, 3}, {frame, 4, 4}, {frame + 9, 5, 5}};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        moshi_push_pcm(session, speech, steps[i].push);
+        CHECK(moshi_step(engine) == 1, "step %zu had nothing to do", i);
+        const uint64_t want = threads ? steps[i].runs_ahead : steps[i].runs;
+        CHECK(frames_heard(engine) == want, "step %zu, %d threads ahead: %llu frames, not %llu", i,
+              threads, (unsigned long long)frames_heard(engine), (unsigned long long)want);
+    }
+    moshi_engine_close(engine);
+}
+
+/* What the model says is the same, whoever comes, goes or begins again meanwhile. */
+static void law_ahead(void) {
+    static const size_t chunks[] = {1921, 3 * 1920, 0};
+    static const int flags[] = {0, MOSHI_FIRST_FRAME_SERVER, MOSHI_NO_AUDIO};
+    for (size_t f = 0; f < sizeof flags / sizeof *flags; f++) {
+        const moshi_session_options o = {.flags = flags[f], .seed = 9};
+        codec_threads = 0;
+        event_log in_turn = alone(&o, 1, 0);
+        for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
+            codec_threads = 1 + (int)i % 2;
+            event_log ahead = alone(&o, 2, chunks[i]);
+            CHECK(event_log_same(&in_turn, &ahead),
+                  "hearing ahead changes the result (flags %d, chunks of %zu)", flags[f],
+                  chunks[i]);
+            event_log_free(&ahead);
+        }
+        event_log_free(&in_turn);
+    }
+    codec_threads = 1;
+    law_reset();
+    law_forced();
+    law_backpressure();
+    law_neighbours(1);
+    law_batch();
+    law_other_thread();
+    law_two_engines();
+    codec_threads = 0;
+}
+
 /* ---- codec -------------------------------------------------------------------------------- */
 
 static void law_codec(void) {
@@ -437,6 +504,9 @@ int main(void) {
     law_batch();
     law_other_thread();
     law_two_engines();
+    law_ahead_works(0);
+    law_ahead_works(1);
+    law_ahead();
     law_codec();
     free(speech);
     model_free(&model);
