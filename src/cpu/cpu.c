@@ -176,15 +176,27 @@ static void cpu_zero(mo_backend *be, mo_buf *buf, size_t offset, size_t bytes) {
 
 /* ---- weights -------------------------------------------------------------------------------- */
 
+/* Digits before pieces, and only what there are kernels for. */
+static mo_matrix as_split(const mo_matrix *src, bool digits, bool pieces) {
+    mo_matrix m = *src;
+    if (!digits) m.digits = 0;
+    if (!pieces || digits) m.pieces = 0;
+    return m;
+}
+
+/* The machine is asked only about matrices that wish to be split: in a virtual one that is a call
+ * of the host, tens of microseconds. */
 static uint64_t cpu_weight_bytes(const mo_matrix *src, mo_layout layout) {
-    return mo_pack_bytes(src, layout);
+    const mo_matrix m =
+        as_split(src, mo_digits_wanted(src, layout) && mo_digits_get(MO_CPU_LEVEL_AUTO),
+                 mo_pieces_wanted(src, layout) && mo_pieces_get(MO_CPU_LEVEL_AUTO));
+    return mo_pack_bytes(&m, layout);
 }
 
 static int cpu_weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo_weight *out) {
     memset(out, 0, sizeof *out);
-    mo_matrix m = *src;
-    if (!cpu_of(be)->digits || !mo_digits_wanted(src, layout)) m.digits = 0;
-    if (!cpu_of(be)->pieces || !mo_pieces_wanted(src, layout) || m.digits) m.pieces = 0;
+    const mo_matrix m = as_split(src, cpu_of(be)->digits && mo_digits_wanted(src, layout),
+                                 cpu_of(be)->pieces && mo_pieces_wanted(src, layout));
     size_t bytes = mo_pack_bytes(&m, layout);
     if (bytes == 0) return MOSHI_EINVAL;
     mo_buf *buf = weight_alloc(bytes);

@@ -1,7 +1,6 @@
 /* cpuid.c - which instruction sets this machine and its operating system offer. */
 #include "cpuid.h"
 
-#include <stdatomic.h>
 #include <stdint.h>
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
@@ -27,7 +26,7 @@ static uint64_t saved_registers(void) {
     return (uint64_t)high << 32 | low;
 }
 
-static bool find_avx2(void) {
+bool mo_cpu_has_avx2(void) {
     const uint64_t xmm_ymm = 0x06;
     unsigned a, b, c, d;
     if ((saved_registers() & xmm_ymm) != xmm_ymm) return false;
@@ -36,34 +35,34 @@ static bool find_avx2(void) {
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
 }
 
-static bool find_avx512(void) {
+bool mo_cpu_has_avx512(void) {
     const uint64_t opmask_zmm = 0xE0;
     const unsigned wanted = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
     unsigned a, b, c, d;
-    if ((saved_registers() & opmask_zmm) != opmask_zmm) return false;
+    if (!mo_cpu_has_avx2() || (saved_registers() & opmask_zmm) != opmask_zmm) return false;
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & wanted) == wanted;
 }
 
-static bool find_avx_vnni(void) {
+bool mo_cpu_has_avx_vnni(void) {
     const unsigned avx_vnni = 1u << 4;
     unsigned a, b, c, d;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || a < 1) return false;
+    if (!mo_cpu_has_avx2() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || a < 1) return false;
     return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & avx_vnni);
 }
 
-static bool find_avx512_vnni(void) {
+bool mo_cpu_has_avx512_vnni(void) {
     unsigned a, b, c, d;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & bit_AVX512VNNI);
+    return mo_cpu_has_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & bit_AVX512VNNI);
 }
 
 /* The system must allow the large registers, once for the whole process. */
-static bool find_amx_int8(void) {
+bool mo_cpu_has_amx_int8(void) {
 #if defined(__linux__) && defined(__x86_64__)
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
     const uint64_t tiles = UINT64_C(3) << 17;
     const unsigned amx_tile_int8 = 3u << 24;
     unsigned a, b, c, d;
-    if ((saved_registers() & tiles) != tiles) return false;
+    if (!mo_cpu_has_avx512_vnni() || (saved_registers() & tiles) != tiles) return false;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & amx_tile_int8) != amx_tile_int8)
         return false;
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
@@ -72,59 +71,12 @@ static bool find_amx_int8(void) {
 #endif
 }
 
-static bool find_amx_bf16(void) {
+bool mo_cpu_has_amx_bf16(void) {
     const unsigned amx_bf16 = 1u << 22, avx512_bf16 = 1u << 5;
     unsigned a, b, c, d;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & amx_bf16) || a < 1) return false;
+    if (!mo_cpu_has_amx_int8() || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    if (!(d & amx_bf16) || a < 1) return false;
     return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & avx512_bf16);
-}
-
-enum {
-    KNOWN = 1,
-    AVX2 = 2,
-    AVX512 = 4,
-    AVX_VNNI = 8,
-    AVX512_VNNI = 16,
-    AMX_INT8 = 32,
-    AMX_BF16 = 64
-};
-
-/* Asked once: in a virtual machine every cpuid instruction is a call of the host, tens of
- * microseconds, and whoever packs a matrix asks for every strip. Threads that come together here
- * find the same. */
-static bool has(unsigned feature) {
-    static atomic_uint found;
-    unsigned f = atomic_load_explicit(&found, memory_order_relaxed);
-    if (f == 0) {
-        f = KNOWN;
-        if (find_avx2()) f |= AVX2;
-        if ((f & AVX2) && find_avx_vnni()) f |= AVX_VNNI;
-        if ((f & AVX2) && find_avx512()) f |= AVX512;
-        if ((f & AVX512) && find_avx512_vnni()) f |= AVX512_VNNI;
-        if ((f & AVX512_VNNI) && find_amx_int8()) f |= AMX_INT8;
-        if ((f & AMX_INT8) && find_amx_bf16()) f |= AMX_BF16;
-        atomic_store_explicit(&found, f, memory_order_relaxed);
-    }
-    return f & feature;
-}
-
-bool mo_cpu_has_avx2(void) {
-    return has(AVX2);
-}
-bool mo_cpu_has_avx512(void) {
-    return has(AVX512);
-}
-bool mo_cpu_has_avx_vnni(void) {
-    return has(AVX_VNNI);
-}
-bool mo_cpu_has_avx512_vnni(void) {
-    return has(AVX512_VNNI);
-}
-bool mo_cpu_has_amx_int8(void) {
-    return has(AMX_INT8);
-}
-bool mo_cpu_has_amx_bf16(void) {
-    return has(AMX_BF16);
 }
 
 bool mo_cpu_has_neon(void) {

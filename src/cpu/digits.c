@@ -12,8 +12,7 @@ const mo_digits_kernels *mo_digits_get(mo_cpu_level level) {
 
 bool mo_digits_wanted(const mo_matrix *m, mo_layout layout) {
     return m->digits >= 2 && m->digits <= MO_DIGITS && layout == MO_LAYOUT_STRIPS &&
-           (m->dtype == MO_F32 || m->dtype == MO_F16) && m->cols % MO_DIGIT_BLOCK == 0 &&
-           mo_digits_get(MO_CPU_LEVEL_AUTO);
+           (m->dtype == MO_F32 || m->dtype == MO_F16) && m->cols % MO_DIGIT_BLOCK == 0;
 }
 
 size_t mo_digits_head(int64_t rows) {

@@ -59,7 +59,7 @@ const mo_digits_kernels *mo_digits_get(mo_cpu_level level);
 /* As built: NULL where the file was compiled without its instruction set. */
 const mo_digits_kernels *mo_digits_amx(void);
 
-/* Can a level of this machine compute with the matrix in digits, as it wishes? */
+/* Can kernels of digits compute with the matrix, as it wishes? */
 bool mo_digits_wanted(const mo_matrix *m, mo_layout layout);
 /* Bytes of the steps of so many rows, and of one strip. */
 size_t mo_digits_head(int64_t rows);

@@ -89,8 +89,8 @@ size_t mo_pack_bytes(const mo_matrix *m, mo_layout layout) {
         mo_qshape q = mo_qshape_of(m->dtype, m->cols, m->bits, m->group, m->scales_dtype);
         if (q.form == MO_QFORM_NONE && !is_plain(m->dtype)) return 0;
         bytes = q.form == MO_QFORM_NONE ? bytes * MO_STRIP : q.strip_bytes;
-        if (mo_pieces_wanted(m, layout)) bytes = mo_pieces_strip_bytes(m);
-        if (mo_digits_wanted(m, layout)) {
+        if (m->pieces) bytes = mo_pieces_strip_bytes(m);
+        if (m->digits) {
             bytes = mo_digits_strip_bytes(m->digits, m->cols);
             return mo_mul(bytes, n, &bytes) ? bytes + mo_digits_head(m->rows) : 0;
         }

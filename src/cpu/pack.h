@@ -5,10 +5,10 @@
 #include "pool.h"
 #include "qkernels.h"
 
-/* Bytes the matrix takes in this layout; 0 for one the CPU cannot hold. */
-size_t mo_pack_bytes(const mo_matrix *src, mo_layout layout);
-/* Fill `dst`, that many zeroed bytes, 64-byte aligned. src->pieces and
+/* Bytes the matrix takes in this layout; 0 for one the CPU cannot hold. src->pieces and
  * src->digits: 0, or as mo_pieces_wanted() and mo_digits_wanted(), not both. */
+size_t mo_pack_bytes(const mo_matrix *src, mo_layout layout);
+/* Fill `dst`, that many zeroed bytes, 64-byte aligned; src as there. */
 void mo_pack(mo_pool *pool, const mo_matrix *src, mo_layout layout, void *dst);
 
 /* How strips of such a matrix lie in memory; form NONE when they are floats. */

@@ -11,8 +11,7 @@ const mo_pieces_kernels *mo_pieces_get(mo_cpu_level level) {
 
 bool mo_pieces_wanted(const mo_matrix *m, mo_layout layout) {
     return m->pieces >= 2 && m->pieces <= MO_PIECES && m->dtype == MO_F32 &&
-           layout == MO_LAYOUT_STRIPS && m->cols % MO_PIECE_BLOCK == 0 &&
-           mo_pieces_get(MO_CPU_LEVEL_AUTO);
+           layout == MO_LAYOUT_STRIPS && m->cols % MO_PIECE_BLOCK == 0;
 }
 
 size_t mo_pieces_strip_bytes(const mo_matrix *m) {

@@ -50,7 +50,7 @@ const mo_pieces_kernels *mo_pieces_get(mo_cpu_level level);
 /* As built: NULL where the file was compiled without its instruction set. */
 const mo_pieces_kernels *mo_pieces_amx(void);
 
-/* Can a level of this machine compute with the matrix in pieces, as it wishes? */
+/* Can kernels that split compute with the matrix in pieces, as it wishes? */
 bool mo_pieces_wanted(const mo_matrix *m, mo_layout layout);
 /* Bytes of a strip in pieces. */
 size_t mo_pieces_strip_bytes(const mo_matrix *m);
