@@ -1,6 +1,7 @@
 /* cpu.c - the CPU backend: memory, packed weights, recorded programs. */
 #include "cpuid.h"
 #include "exec.h"
+#include "memory.h"
 #include "pack.h"
 #include "quant.h"
 #include "speed.h"
@@ -8,11 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 enum { PRODUCTS, REST }; /* accounts of the pool */
-enum { MAX_THREADS = 256, CHUNKS_PER_THREAD = 64, HUGE_PAGE = 2 << 20 };
+enum { MAX_THREADS = 256, CHUNKS_PER_THREAD = 64 };
 
 typedef struct cpu {
     mo_backend base;
@@ -22,6 +22,7 @@ typedef struct cpu {
     const mo_pieces_kernels *pieces; /* NULL: this level does not split */
     const mo_digits_kernels *digits; /* likewise */
     mo_pool *pool;
+    mo_memory *weights, *states;
 } cpu;
 
 /* An op is one plan, or two when its activations must be quantised or split before it. */
@@ -45,6 +46,8 @@ static cpu *cpu_of(mo_backend *be) {
 static void cpu_close(mo_backend *be) {
     if (!be) return;
     mo_pool_close(cpu_of(be)->pool);
+    mo_memory_close(cpu_of(be)->weights);
+    mo_memory_close(cpu_of(be)->states);
     free(be);
 }
 
@@ -107,6 +110,12 @@ static int cpu_open(mo_backend **out, const mo_backend_options *options, moshi_e
     be->qkernels = mo_qkernels_get(be->level);
     be->pieces = mo_pieces_get(be->level);
     be->digits = mo_digits_get(be->level);
+    be->weights = mo_memory_open();
+    be->states = mo_memory_open();
+    if (!be->weights || !be->states) {
+        cpu_close(&be->base);
+        return mo_fail(err, MOSHI_ENOMEM, "cpu: out of memory");
+    }
     be->pool = mo_pool_open(threads);
     if (!be->pool) {
         cpu_close(&be->base);
@@ -125,38 +134,12 @@ static const char *cpu_kernels(const mo_backend *be) {
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
-static mo_buf *buf_new(size_t bytes, size_t align) {
-    mo_buf *buf = mo_calloc(1, sizeof *buf);
-    if (!buf) return NULL;
-    buf->data = mo_aligned_calloc_to(bytes, align);
-    buf->bytes = bytes;
-    if (buf->data) return buf;
-    free(buf);
-    return NULL;
-}
-
 static mo_buf *cpu_alloc(mo_backend *be, size_t bytes) {
-    (void)be;
-    return buf_new(bytes, 64);
-}
-
-/* Weights are read from end to end every frame: in pages of 2 MB the processor fetches further
- * ahead and looks up fewer addresses. The last part of a page stays in small ones, or every matrix
- * would take up to 2 MB more than it has. */
-static mo_buf *weight_alloc(size_t bytes) {
-    if (bytes < HUGE_PAGE) return buf_new(bytes, 64);
-    mo_buf *buf = buf_new(bytes, HUGE_PAGE);
-#ifdef MADV_HUGEPAGE
-    if (buf) madvise(buf->data, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
-#endif
-    return buf;
+    return mo_memory_get(cpu_of(be)->states, bytes);
 }
 
 static void cpu_free(mo_backend *be, mo_buf *buf) {
-    (void)be;
-    if (!buf) return;
-    mo_aligned_free(buf->data);
-    free(buf);
+    mo_memory_put(cpu_of(be)->states, buf);
 }
 
 static void cpu_write(mo_backend *be, mo_buf *buf, size_t offset, const void *src, size_t bytes) {
@@ -199,7 +182,7 @@ static int cpu_weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo
                                  cpu_of(be)->pieces && mo_pieces_wanted(src, layout));
     size_t bytes = mo_pack_bytes(&m, layout);
     if (bytes == 0) return MOSHI_EINVAL;
-    mo_buf *buf = weight_alloc(bytes);
+    mo_buf *buf = mo_memory_get(cpu_of(be)->weights, bytes);
     if (!buf) return MOSHI_ENOMEM;
     *out = mo_weight_of(buf, &m, layout);
     out->pieces = m.pieces;
@@ -209,7 +192,7 @@ static int cpu_weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo
 }
 
 static void cpu_weight_free(mo_backend *be, mo_weight *w) {
-    cpu_free(be, w->buf);
+    mo_memory_put(cpu_of(be)->weights, w->buf);
     w->buf = NULL;
 }
 

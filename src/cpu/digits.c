@@ -58,9 +58,9 @@ static int32_t round_whole(double x) {
  * `out`.
  */
 static void pack_row(const mo_matrix *m, size_t row, double whole, uint8_t *out) {
-    const size_t cols = (size_t)m->cols, digits = (size_t)m->digits, bytes = cols * MO_STRIP;
+    const size_t cols = (size_t)m->cols, digits = (size_t)m->digits;
     out += row % MO_STRIP * 4;
-    for (size_t k = 0; k < cols; k += 4, out += 4 * MO_STRIP) {
+    for (size_t k = 0; k < cols; k += 4) {
         uint8_t four[MO_DIGITS][4];
         for (size_t j = 0; j < 4; j++) {
             int32_t q = round_whole(number_at(m, row * cols + k + j) * whole) + middle(m->digits);
@@ -68,7 +68,7 @@ static void pack_row(const mo_matrix *m, size_t row, double whole, uint8_t *out)
                 four[p][j] = (uint8_t)(((uint32_t)q & 255) ^ 0x80);
             four[0][j] = (uint8_t)q;
         }
-        for (size_t p = 0; p < digits; p++) memcpy(out + p * bytes, four[p], 4);
+        for (size_t p = 0; p < digits; p++, out += 4 * MO_STRIP) memcpy(out, four[p], 4);
     }
 }
 

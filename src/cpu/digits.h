@@ -7,9 +7,9 @@
  *
  * Method: Ootomo, Ozaki, Yokota, "DGEMM on integer matrix multiplication unit" (2024).
  *
- * Weights: a float for every output, steps to be multiplied by; then strips of 16 outputs; a strip
- * is its digits from the highest on, of all inputs, so that memory delivers them side by side:
- * input 4 i + j of output n at 64 i + 4 n + j.
+ * Weights: a float for every output, steps to be multiplied by; then strips of 16 outputs. A strip
+ * is one stream, which memory delivers faster than several: four inputs after the other, a line of
+ * 64 bytes for each of their digits from the highest on, input j of output n at 4 n + j.
  *
  * Inputs, split anew for every op: a plane per digit, [slots that take part][in_rows][pitch] and
  * room for rows that are read, because they come in sixteens, but never filled; then an

@@ -14,7 +14,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { ROWS = MO_DIGIT_ROWS, TILE_BYTES = 1024, WEIGHTS = 4, LEVELS = 4 };
+enum { ROWS = MO_DIGIT_ROWS, TILE_BYTES = 1024, WEIGHTS = 4, LEVELS = 4, FAR = 1 << 14 };
 
 /* What LDTILECFG reads. */
 typedef struct tile_config {
@@ -38,6 +38,16 @@ static mo_digits_row *facts_of(const mo_digits_job *q) {
     const mo_digits_shape *s = &q->shape;
     return (mo_digits_row *)(void *)(q->records +
                                      (size_t)(s->digits + 1) * mo_digits_plane(s, q->slots));
+}
+
+static const uint8_t *strip_at(const mo_digits_job *q, int strip) {
+    const uint8_t *w = (const uint8_t *)q->job.w + mo_digits_head(q->job.n);
+    return w + (size_t)strip * mo_digits_strip_bytes(q->shape.digits, (int64_t)q->job.k);
+}
+
+/* Have what is wanted FAR bytes later brought into the second-level cache. */
+ALWAYS_INLINE void fetch(const uint8_t *w) {
+    _mm_prefetch((const char *)w + FAR, _MM_HINT_T1);
 }
 
 /* ---- splitting ------------------------------------------------------------------------------ */
@@ -110,28 +120,51 @@ static void split_rows(const mo_digits_job *q, int at, int row0, int row1) {
 
 /* ---- tiles ---------------------------------------------------------------------------------- */
 
-/* One block of 64 inputs of the rows at `a`: the sums of places 0, 1, ... are in tiles 0, 1, ... */
+/* Four lines of weights, between one product and the next: see few_add. */
+ALWAYS_INLINE void fetch_four(const uint8_t *w, bool wanted) {
+    for (int i = 0; wanted && i < 4; i++) fetch(w + i * 64);
+    __asm__ volatile("" ::: "memory");
+}
+
+/* One block of 64 inputs of the rows at `a`: the sums of places 0, 1, ... are in tiles 0, 1, ...
+ * Weights are fetched ahead by the first of several tiles. */
 ALWAYS_INLINE void block_add(const uint8_t *a, size_t row_step, size_t plane, const uint8_t *w,
-                             size_t strip, const int digits) {
-    _tile_loadd(4, w, 64);
-    if (digits == 3) {
-        _tile_loadd(5, a + 3 * plane, row_step);
-        _tile_dpbssd(3, 5, 4); /* x3 w0 */
-    }
+                             bool first, const int digits) {
+    const size_t step = (size_t)digits * 64;
+    _tile_loadd(4, w, step);
     _tile_loadd(5, a, row_step);
-    _tile_loadd(6, a + plane, row_step);
-    _tile_loadd(7, a + 2 * plane, row_step);
     _tile_dpbssd(0, 5, 4); /* x0 w0 */
+    fetch_four(w, first);
+    _tile_loadd(6, a + plane, row_step);
     _tile_dpbssd(1, 6, 4); /* x1 w0 */
+    fetch_four(w + 256, first);
+    _tile_loadd(7, a + 2 * plane, row_step);
     _tile_dpbssd(2, 7, 4); /* x2 w0 */
-    _tile_loadd(4, w + strip, 64);
+    fetch_four(w + 512, first);
+    if (digits == 3) {
+        _tile_loadd(7, a + 3 * plane, row_step);
+        _tile_dpbssd(3, 7, 4); /* x3 w0 */
+        fetch_four(w + 2048, first);
+        _tile_loadd(7, a + 2 * plane, row_step);
+    }
+    _tile_loadd(4, w + 64, step);
+    fetch_four(w + 768, first);
     _tile_dpbssd(1, 5, 4); /* x0 w1 */
+    fetch_four(w + 1024, first);
     _tile_dpbssd(2, 6, 4); /* x1 w1 */
+    fetch_four(w + 1280, first);
+    fetch_four(w + 1536, first && digits == 2);
+    fetch_four(w + 1792, first && digits == 2);
     if (digits < 3) return;
     _tile_dpbssd(3, 7, 4); /* x2 w1 */
-    _tile_loadd(4, w + 2 * strip, 64);
+    fetch_four(w + 1536, first);
+    _tile_loadd(4, w + 128, step);
+    fetch_four(w + 1792, first);
     _tile_dpbssd(2, 5, 4); /* x0 w2 */
+    fetch_four(w + 2304, first);
+    fetch_four(w + 2560, first);
     _tile_dpbssd(3, 6, 4); /* x1 w2 */
+    fetch_four(w + 2816, first);
 }
 
 /* Rows of one tile. */
@@ -181,22 +214,13 @@ static NOINLINE void finish(const mo_linear_job *job, const tile_rows *t, const 
     }
 }
 
-/* Where what is wanted AHEAD bytes later lies: behind the end of a digit's numbers come those of
- * the same digit, S strips on. */
-ALWAYS_INLINE size_t fetch_at(size_t at, size_t bytes, const int S, const int digits) {
-    return at + AHEAD + (at + AHEAD < bytes ? 0 : (size_t)(S * digits - 1) * bytes);
-}
-
-/* One strip for the rows of a tile. Weights are fetched ahead by the first of several tiles. */
-ALWAYS_INLINE void strip_run(const mo_digits_job *q, const tile_rows *t, int strip, bool fetch,
+/* One strip for the rows of a tile, the first of several or not. */
+ALWAYS_INLINE void strip_run(const mo_digits_job *q, const tile_rows *t, int strip, bool first,
                              const int digits) {
     const mo_digits_shape *s = &q->shape;
-    const size_t bytes = q->job.k * MO_STRIP;
-    const uint8_t *w = (const uint8_t *)q->job.w + mo_digits_head(q->job.n);
-    w += (size_t)strip * mo_digits_strip_bytes(digits, (int64_t)q->job.k);
+    const uint8_t *w = strip_at(q, strip);
     _Alignas(64) int32_t sums[LEVELS][ROWS * MO_STRIP];
     __m512 acc[ROWS];
-    size_t at = 0;
     for (int r = 0; r < ROWS; r++) acc[r] = _mm512_setzero_ps();
     for (int tap = 0; tap < s->taps; tap++) {
         const size_t row = (size_t)tap * (size_t)s->apart;
@@ -205,11 +229,8 @@ ALWAYS_INLINE void strip_run(const mo_digits_job *q, const tile_rows *t, int str
         _tile_zero(1);
         _tile_zero(2);
         _tile_zero(3);
-        for (size_t c = 0; c < s->cols; c += MO_DIGIT_BLOCK, at += TILE_BYTES) {
-            const uint8_t *next = w + fetch_at(at, bytes, 1, digits);
-            for (size_t i = 0; fetch && i < TILE_BYTES; i += 64)
-                for (int p = 0; p < digits; p++) __builtin_prefetch(next + (size_t)p * bytes + i);
-            block_add(a + c, t->row_step, t->plane, w + at, bytes, digits);
+        for (size_t c = 0; c < s->cols; c += MO_DIGIT_BLOCK, w += digits * TILE_BYTES) {
+            block_add(a + c, t->row_step, t->plane, w, first, digits);
         }
         store_sums(sums, digits);
         for (int r = 0; r < t->n; r++) {
@@ -222,11 +243,11 @@ ALWAYS_INLINE void strip_run(const mo_digits_job *q, const tile_rows *t, int str
     finish(&q->job, t, acc, strip);
 }
 
-static NOINLINE void strip_2(const mo_digits_job *q, const tile_rows *t, int strip, bool fetch) {
-    strip_run(q, t, strip, fetch, 2);
+static NOINLINE void strip_2(const mo_digits_job *q, const tile_rows *t, int strip, bool first) {
+    strip_run(q, t, strip, first, 2);
 }
-static NOINLINE void strip_3(const mo_digits_job *q, const tile_rows *t, int strip, bool fetch) {
-    strip_run(q, t, strip, fetch, 3);
+static NOINLINE void strip_3(const mo_digits_job *q, const tile_rows *t, int strip, bool first) {
+    strip_run(q, t, strip, first, 3);
 }
 
 /* Rows of the batch from `row` on that one tile can hold: those of several slots lie as far apart
@@ -248,79 +269,66 @@ static tile_rows locate(const mo_digits_job *q, int row, int row1) {
 
 /* ---- one or two rows ------------------------------------------------------------------------ */
 
-/* Four inputs of R rows times those of S strips. Weights get 128 added to every digit, because one
- * factor has to be without a sign; sums begin with what takes that off again. */
-ALWAYS_INLINE void few_add(const tile_rows *t, const uint8_t *a, const uint8_t *w, size_t bytes,
-                           size_t next, __m512i sums[2][2][LEVELS], const int R, const int S,
-                           const int digits) {
+/* Four inputs of R rows times those of one strip. Weights get 128 added to every digit, because one
+ * factor has to be without a sign; sums begin with what takes that off again. Loads and fetches are
+ * spread evenly over the arithmetic: several at once would make memory wait in between. */
+ALWAYS_INLINE void few_add(const tile_rows *t, const uint8_t *a, const uint8_t *w,
+                           __m512i sums[2][LEVELS], const int R, const int digits) {
     const __m512i flip = _mm512_set1_epi8((char)0x80);
+    __m512i x[2][LEVELS];
     UNROLL
-    for (int s = 0; s < S; s++) {
-        __m512i numbers[MO_DIGITS];
+    for (int r = 0; r < R; r++) {
         UNROLL
-        for (int p = 0; p < digits; p++) {
-            const size_t at = (size_t)(s * digits + p) * bytes;
-            numbers[p] = _mm512_xor_si512(_mm512_loadu_si512(w + at), flip);
-            __builtin_prefetch(w + at + next);
+        for (int i = 0; i <= digits; i++) {
+            int32_t four;
+            memcpy(&four, a + (size_t)r * t->row_step + (size_t)i * t->plane, sizeof four);
+            x[r][i] = _mm512_set1_epi32(four);
         }
+    }
+    UNROLL
+    for (int p = 0; p < digits; p++) {
+        const __m512i numbers = _mm512_xor_si512(_mm512_loadu_si512(w + p * 64), flip);
+        fetch(w + p * 64);
         UNROLL
         for (int r = 0; r < R; r++) {
             UNROLL
-            for (int i = 0; i <= digits; i++) {
-                int32_t four;
-                memcpy(&four, a + (size_t)r * t->row_step + (size_t)i * t->plane, sizeof four);
-                const __m512i x = _mm512_set1_epi32(four);
-                UNROLL
-                for (int p = 0; p < digits; p++)
-                    if (i + p <= digits)
-                        sums[r][s][i + p] = _mm512_dpbusd_epi32(sums[r][s][i + p], numbers[p], x);
-            }
+            for (int i = 0; i + p <= digits; i++)
+                sums[r][i + p] = _mm512_dpbusd_epi32(sums[r][i + p], numbers, x[r][i]);
         }
+        __asm__ volatile("" ::: "memory"); /* compilers would move loads to the front */
     }
 }
 
-ALWAYS_INLINE void few_strips(const mo_digits_job *q, const tile_rows *t, int strip, const int R,
-                              const int S, const int digits) {
+ALWAYS_INLINE void few_strip(const mo_digits_job *q, const tile_rows *t, int strip, const int R,
+                             const int digits) {
     const mo_digits_shape *s = &q->shape;
-    const size_t bytes = q->job.k * MO_STRIP;
-    const uint8_t *w = (const uint8_t *)q->job.w + mo_digits_head(q->job.n);
-    w += (size_t)strip * mo_digits_strip_bytes(digits, (int64_t)q->job.k);
-    __m512 acc[2][ROWS];
-    size_t at = 0;
-    for (int i = 0; i < S; i++)
-        for (int r = 0; r < R; r++) acc[i][r] = _mm512_setzero_ps();
+    const uint8_t *w = strip_at(q, strip);
+    __m512 acc[ROWS];
+    for (int r = 0; r < R; r++) acc[r] = _mm512_setzero_ps();
     for (int tap = 0; tap < s->taps; tap++) {
         const size_t row = (size_t)tap * (size_t)s->apart;
         const mo_digits_row *facts = t->facts + row;
         const uint8_t *a = t->a + row * s->pitch;
-        __m512i sums[2][2][LEVELS];
+        __m512i sums[2][LEVELS];
         UNROLL
         for (int r = 0; r < R; r++) {
             UNROLL
-            for (int i = 0; i < S * LEVELS; i++)
-                sums[r][i / LEVELS][i % LEVELS] =
-                    _mm512_set1_epi32(facts[r * s->stride].zero[i % LEVELS]);
+            for (int i = 0; i < LEVELS; i++)
+                sums[r][i] = _mm512_set1_epi32(facts[r * s->stride].zero[i]);
         }
-        for (size_t c = 0; c < s->cols; c += 4, at += 64)
-            few_add(t, a + c, w + at, bytes, fetch_at(at, bytes, S, digits) - at, sums, R, S,
-                    digits);
+        for (size_t c = 0; c < s->cols; c += 4, w += digits * 64)
+            few_add(t, a + c, w, sums, R, digits);
         UNROLL
-        for (int r = 0; r < R; r++) {
-            UNROLL
-            for (int i = 0; i < S; i++)
-                acc[i][r] = fold(sums[r][i], facts + r * s->stride, acc[i][r], digits);
-        }
+        for (int r = 0; r < R; r++) acc[r] = fold(sums[r], facts + r * s->stride, acc[r], digits);
     }
-    for (int i = 0; i < S; i++) finish(&q->job, t, acc[i], strip + i);
+    finish(&q->job, t, acc, strip);
 }
 
 /* One function per shape: a single one would take compilers long. */
-#define FEW(name, R, digits)                                                           \
-    static NOINLINE void name(const mo_digits_job *q, const tile_rows *t, int strip0,  \
-                              int strip1) {                                            \
-        int strip = strip0;                                                            \
-        for (; strip + 2 <= strip1; strip += 2) few_strips(q, t, strip, R, 2, digits); \
-        if (strip < strip1) few_strips(q, t, strip, R, 1, digits);                     \
+#define FEW(name, R, digits)                                                          \
+    static NOINLINE void name(const mo_digits_job *q, const tile_rows *t, int strip0, \
+                              int strip1) {                                           \
+        for (int i = strip0; i < strip1; i++) few_strip(q, t, i, R, digits);          \
     }
 FEW(few_1_2, 1, 2)
 FEW(few_1_3, 1, 3)
