@@ -1,6 +1,7 @@
 /* digits_amx.c - products of digits with AMX: one instruction multiplies 64 inputs of 16 rows of
  * the batch with those of 16 outputs and adds the sums to 16 times 16 whole numbers. No window of a
- * convolution is copied: rows of a tile may lie any distance apart, and overlap. One or two rows
+ * convolution is copied: rows of a tile may lie any distance apart, and overlap; where slots have
+ * few rows each, those of a tile are the same one of several slots. One or two rows
  * are left to AVX-512, which can read more streams of weights at a time; sums of whole numbers are
  * the same. */
 #include "digits.h"
@@ -14,7 +15,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { ROWS = MO_DIGIT_ROWS, TILE_BYTES = 1024, WEIGHTS = 4, LEVELS = 4, FAR = 1 << 14 };
+enum { ROWS = MO_DIGIT_ROWS, TILE_BYTES = 1024, WEIGHTS = 4, LEVELS = 4, MOST_ROWS = 48, FAR = 1 << 14 };
 
 /* What LDTILECFG reads. */
 typedef struct tile_config {
@@ -171,8 +172,9 @@ ALWAYS_INLINE void block_add(const uint8_t *a, size_t row_step, size_t plane, co
 typedef struct tile_rows {
     const uint8_t *a; /* first digits of the first input of the first row */
     const mo_digits_row *facts;
-    size_t row_step, plane;
-    int n, first; /* rows, in the batch from this one on */
+    size_t row_step, facts_step, plane;
+    int n;               /* rows */
+    int slot, row, step; /* the first row, of which of those that take part; to the next row */
 } tile_rows;
 
 ALWAYS_INLINE void store_sums(int32_t sums[LEVELS][ROWS * MO_STRIP], const int digits) {
@@ -199,9 +201,10 @@ static NOINLINE void finish(const mo_linear_job *job, const tile_rows *t, const 
     const int first = strip * MO_STRIP, left = job->n - first;
     const __mmask16 lanes = left >= MO_STRIP ? 0xFFFF : (__mmask16)((1u << left) - 1);
     const __m512 unit = _mm512_loadu_ps((const float *)job->w + first);
-    for (int r = 0; r < t->n; r++) {
-        const int m = t->first + r;
-        const size_t slot = (size_t)job->active[m / job->rows], row = (size_t)(m % job->rows);
+    int at = t->slot, in_slot = t->row;
+    for (int r = 0; r < t->n; r++, in_slot += t->step) {
+        for (; in_slot >= job->rows; in_slot -= job->rows) at++;
+        const size_t slot = (size_t)job->active[at], row = (size_t)in_slot;
         __m512 y = _mm512_mul_ps(acc[r], unit);
         if (job->bias) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(lanes, job->bias + first));
         if (job->scale) y = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, job->scale + first), y);
@@ -229,15 +232,15 @@ ALWAYS_INLINE void strip_run(const mo_digits_job *q, const tile_rows *t, int str
         _tile_zero(1);
         _tile_zero(2);
         _tile_zero(3);
-        for (size_t c = 0; c < s->cols; c += MO_DIGIT_BLOCK, w += digits * TILE_BYTES) {
+        for (size_t c = 0; c < s->cols; c += MO_DIGIT_BLOCK, w += digits * TILE_BYTES)
             block_add(a + c, t->row_step, t->plane, w, first, digits);
-        }
         store_sums(sums, digits);
-        for (int r = 0; r < t->n; r++) {
+        const mo_digits_row *facts = t->facts + row;
+        for (int r = 0; r < t->n; r++, facts += t->facts_step) {
             __m512i places[LEVELS];
             UNROLL
             for (int i = 0; i <= digits; i++) places[i] = _mm512_load_si512(sums[i] + r * MO_STRIP);
-            acc[r] = fold(places, t->facts + row + (size_t)(r * s->stride), acc[r], digits);
+            acc[r] = fold(places, facts, acc[r], digits);
         }
     }
     finish(&q->job, t, acc, strip);
@@ -250,21 +253,48 @@ static NOINLINE void strip_3(const mo_digits_job *q, const tile_rows *t, int str
     strip_run(q, t, strip, first, 3);
 }
 
-/* Rows of the batch from `row` on that one tile can hold: those of several slots lie as far apart
- * as those of one if every row of the inputs is one of the outputs. */
-static tile_rows locate(const mo_digits_job *q, int row, int row1) {
+/* The tile of n rows from `row` of slot `at` on, `step` rows of the batch apart. */
+static tile_rows tile_of(const mo_digits_job *q, int at, int row, int step, int n) {
     const mo_digits_shape *s = &q->shape;
-    const int slot = row / q->job.rows, in_slot = row % q->job.rows;
-    const size_t index = (size_t)(slot * s->in_rows + in_slot * s->stride);
-    tile_rows t = {.a = q->records + index * s->pitch,
-                   .facts = facts_of(q) + index,
-                   .row_step = (size_t)s->stride * s->pitch,
-                   .plane = mo_digits_plane(s, q->slots),
-                   .n = row1 - row < ROWS ? row1 - row : ROWS,
-                   .first = row};
-    const bool joined = s->stride == 1 && s->in_rows == q->job.rows;
-    if (!joined && t.n > q->job.rows - in_slot) t.n = q->job.rows - in_slot;
+    const size_t index = (size_t)(at * s->in_rows + row * s->stride);
+    const size_t apart = (size_t)(step == 1 ? s->stride : s->in_rows);
+    return (tile_rows){.a = q->records + index * s->pitch,
+                       .facts = facts_of(q) + index,
+                       .row_step = apart * s->pitch,
+                       .facts_step = apart,
+                       .plane = mo_digits_plane(s, q->slots),
+                       .n = n < ROWS ? n : ROWS,
+                       .slot = at,
+                       .row = row,
+                       .step = step};
+}
+
+/* Do rows of several slots lie as far apart as those of one? */
+static bool is_joined(const mo_digits_job *q) {
+    return q->shape.stride == 1 && q->shape.in_rows == q->job.rows;
+}
+
+/* Rows of the batch from `row` on that one tile can hold. */
+static tile_rows locate(const mo_digits_job *q, int row, int row1) {
+    const int rows = q->job.rows, in_slot = row % rows;
+    tile_rows t = tile_of(q, row / rows, in_slot, 1, row1 - row);
+    if (!is_joined(q) && t.n > rows - in_slot) t.n = rows - in_slot;
     return t;
+}
+
+/* Tiles for some rows of the batch: there are no more than those. */
+static int locate_all(const mo_digits_job *q, int row0, int row1, tile_rows tiles[MOST_ROWS]) {
+    const int rows = q->job.rows, last = (row1 - 1) / rows;
+    int n = 0;
+    if (is_joined(q) || last - row0 / rows < rows) {
+        for (int row = row0; row < row1; row += tiles[n++].n) tiles[n] = locate(q, row, row1);
+        return n;
+    }
+    for (int row = 0; row < rows; row++) {
+        int at = (row0 + rows - 1 - row) / rows, end = (row1 + rows - 1 - row) / rows;
+        for (; at < end; at += tiles[n++].n) tiles[n] = tile_of(q, at, row, rows, end - at);
+    }
+    return n;
 }
 
 /* ---- one or two rows ------------------------------------------------------------------------ */
@@ -347,19 +377,26 @@ static void few_rows(const mo_digits_job *q, int row0, int row1, int strip0, int
     }
 }
 
+/* Strips for the rows of some tiles. */
+static void tiled_rows(const mo_digits_job *q, int row0, int row1, int strip0, int strip1) {
+    tile_rows tiles[MOST_ROWS];
+    const int n = locate_all(q, row0, row1, tiles);
+    int configured = 0;
+    for (int strip = strip0; strip < strip1; strip++)
+        for (int i = 0; i < n; i++) {
+            if (tiles[i].n != configured) configure(configured = tiles[i].n);
+            (q->shape.digits == 2 ? strip_2 : strip_3)(q, &tiles[i], strip, row0 + i == 0);
+        }
+    _tile_release(); /* or every task switch would save the tiles */
+}
+
 static void linear_amx(const mo_digits_job *q, int row0, int row1, int strip0, int strip1) {
     if (row1 - row0 <= 2) {
         few_rows(q, row0, row1, strip0, strip1);
         return;
     }
-    configure(row1 - row0 < ROWS ? row1 - row0 : ROWS);
-    for (int strip = strip0; strip < strip1; strip++)
-        for (int row = row0; row < row1;) {
-            const tile_rows t = locate(q, row, row1);
-            (q->shape.digits == 2 ? strip_2 : strip_3)(q, &t, strip, row == row0);
-            row += t.n;
-        }
-    _tile_release(); /* or every task switch would save the tiles */
+    for (int row = row0; row < row1; row += MOST_ROWS)
+        tiled_rows(q, row, row1 - row < MOST_ROWS ? row1 : row + MOST_ROWS, strip0, strip1);
 }
 
 static const mo_digits_kernels kernels = {split_rows, linear_amx};
