@@ -234,6 +234,8 @@ static bool lower(mo_program *p, const mo_op *ops) {
         mo_plan_init(plan, &ops[i]);
         size_t need = mo_plan_scratch(plan);
         if (need > p->scratch_floats) p->scratch_floats = need;
+        if (i > 0 && ops[i - 1].kind == MO_OP_ACT && ops[i].kind == MO_OP_LINEAR)
+            mo_plan_join(plan - 1, plan, &ops[i - 1].u.act);
         if (!mo_plan_prepares(plan)) continue;
         p->plans[n] = *plan;
         plan->prepare = true;
@@ -350,10 +352,15 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
             ex.gate = ph.plan;
             continue;
         }
+        if (i + 1 < p->starts[last] && ph.plan->joined) {
+            ex.before = true;
+            continue;
+        }
         cut(&ph);
         mo_pool_charge(pool, mo_plan_is_product(ph.plan) ? PRODUCTS : REST);
         mo_pool_run(pool, phase_chunk, &ph, ph.chunks);
         ex.gate = NULL;
+        ex.before = false;
     }
     mo_pool_awake(pool, false);
     return 0;

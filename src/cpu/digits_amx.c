@@ -15,7 +15,14 @@
 #include <math.h>
 #include <string.h>
 
-enum { ROWS = MO_DIGIT_ROWS, TILE_BYTES = 1024, WEIGHTS = 4, LEVELS = 4, MOST_ROWS = 48, FAR = 1 << 14 };
+enum {
+    ROWS = MO_DIGIT_ROWS,
+    TILE_BYTES = 1024,
+    WEIGHTS = 4,
+    LEVELS = 4,
+    MOST_ROWS = 48,
+    FAR = 1 << 14
+};
 
 /* What LDTILECFG reads. */
 typedef struct tile_config {

@@ -35,6 +35,10 @@ static mo_span span_of(const mo_view *v) {
     return (mo_span){(float *)v->buf->data + v->offset, v->slot_stride, v->row_stride};
 }
 
+static double view_size(const mo_view *v) {
+    return (double)v->rows * v->cols;
+}
+
 /* Units that are rows of active slots, cut into blocks of columns. */
 typedef struct row_block {
     int slot, row, col, cols;
@@ -138,6 +142,18 @@ static void act_mul_run(const mo_plan *plan, const mo_exec *ex, int unit0, int u
  * threads wait for each other. */
 enum { STRIP_BLOCK = 8, QSTRIP_BLOCK = 4, GRAIN = 4, ROW_BLOCK = 48 };
 
+/* Of weights in pieces: rows of a unit; so many blocks of rows, and threads need not share one;
+ * so few units, and blocks of strips are smaller, if units split inputs and if not; bytes of
+ * weights that leave room for inputs in the core's cache; floats activated at once. */
+enum {
+    PIECE_ROW_BLOCK = 96,
+    MANY_BLOCKS = 16,
+    FEW_WINDOWS = 4,
+    FEW_UNITS = 8,
+    WINDOW_WEIGHTS = 1 << 20,
+    ACTIVATED = 2048,
+};
+
 /* Units are blocks of rows by blocks of strips. Few rows: one block, the weights pass once. Many
  * rows: neighbours share a block of strips if the weights are large, else a block of rows, so that
  * whichever is dear to read again stays in the core's cache. */
@@ -193,7 +209,10 @@ static void linear_plan(mo_plan *plan) {
     }
     plan->shape =
         mo_qshape_of(op->w->dtype, op->w->cols, op->w->bits, op->w->group, op->w->scales_dtype);
-    plan->split = mo_pieces_shape_of(op);
+    plan->split = mo_pieces_shape_of(op, job->rows);
+    plan->window = plan->split.pieces && linear_weight_bytes(plan) < WINDOW_WEIGHTS;
+    if (plan->window && job->rows > PIECE_ROW_BLOCK)
+        plan->split = mo_pieces_shape_of(op, PIECE_ROW_BLOCK);
     plan->digits = mo_digits_shape_of(op);
 }
 
@@ -203,9 +222,9 @@ static mo_qlinear_job qlinear_job(const mo_plan *plan, const mo_exec *ex) {
     return q;
 }
 
-/* Are rows of the inputs split, not those of windows quantised? */
+/* Are rows of the inputs split before, not those of windows quantised? */
 static bool is_split(const mo_plan *plan) {
-    return plan->split.pieces || plan->digits.digits;
+    return (plan->split.pieces && !plan->window) || plan->digits.digits;
 }
 
 static bool same_view(const mo_view *a, const mo_view *b) {
@@ -238,7 +257,7 @@ static void quantise_run(const mo_plan *plan, const mo_exec *ex, int unit0, int 
 }
 
 static mo_pieces_job pieces_job(const mo_plan *plan, const mo_exec *ex) {
-    mo_pieces_job p = {plan->linear, plan->split, (uint16_t *)(void *)ex->records};
+    mo_pieces_job p = {plan->linear, plan->split, (uint16_t *)(void *)ex->records, 0, 0};
     p.job.active = ex->active;
     return p;
 }
@@ -253,63 +272,128 @@ static mo_digits_job digits_job(const mo_plan *plan, const mo_exec *ex) {
 static void split_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1) {
     const mo_pieces_job p = pieces_job(plan, ex);
     const mo_digits_job d = digits_job(plan, ex);
-    const int rows = plan->op.u.linear.in.rows;
+    const mo_view *in = &plan->op.u.linear.in;
+    const int rows = in->rows;
     for (int unit = unit0; unit < unit1;) {
         int at = unit / rows, row = unit % rows, n = rows - row;
         if (n > unit1 - unit) n = unit1 - unit;
         if (plan->digits.digits)
             ex->digits->split(&d, at, row, row + n);
         else
-            ex->pieces->split(&p, at, row, row + n);
+            ex->pieces->split(&p, f32_at(in, ex->active[at], row), at, row, n);
         unit += n;
     }
 }
 
-/* Unit = block of rows of one slot by block of strips, those of a block of strips side by side:
- * weights in pieces are the longer way. Smaller blocks of strips where there would be few units. */
-enum { PIECE_ROW_BLOCK = 96, FEW_UNITS = 8 };
+/* Unit = block of rows of one slot by block of strips. The units of a block of rows are side by
+ * side if they split its inputs themselves, else those of a block of strips: weights are the longer
+ * way. */
+typedef struct pieces_grid {
+    int per_slot, row_blocks, strip_block, strip_blocks;
+} pieces_grid;
 
-static int pieces_row_blocks(const mo_plan *plan) {
-    return (plan->linear.rows + PIECE_ROW_BLOCK - 1) / PIECE_ROW_BLOCK;
+static pieces_grid pieces_grid_of(const mo_plan *plan, const mo_exec *ex) {
+    const int strips = (plan->linear.n + MO_STRIP - 1) / MO_STRIP;
+    pieces_grid g = {.per_slot = (plan->linear.rows + PIECE_ROW_BLOCK - 1) / PIECE_ROW_BLOCK,
+                     .strip_block = STRIP_BLOCK};
+    g.row_blocks = ex->n_active * g.per_slot;
+    const bool in_place = ex->before && plan->act.in.buf == plan->act.out.buf;
+    if (plan->window && (g.row_blocks >= MANY_BLOCKS || in_place))
+        g.strip_block = strips;
+    else if (g.row_blocks * ((strips + STRIP_BLOCK - 1) / STRIP_BLOCK) <
+             (plan->window ? FEW_WINDOWS : FEW_UNITS))
+        g.strip_block /= 2;
+    g.strip_blocks = (strips + g.strip_block - 1) / g.strip_block;
+    return g;
 }
 
-/* Strips of a block, if there are so many of them and of blocks of rows. */
-static int pieces_strip_block(int strips, int row_blocks) {
-    int units = row_blocks * ((strips + STRIP_BLOCK - 1) / STRIP_BLOCK);
-    return units < FEW_UNITS ? STRIP_BLOCK / 2 : STRIP_BLOCK;
+static int least(int a, int b) {
+    return a < b ? a : b;
 }
 
-static void linear_pieces_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1) {
-    const mo_pieces_job p = pieces_job(plan, ex);
+/* Split what the rows from p->row to row1 need, after the activation if that was left to this op.
+ * Activated rows go to their place from the block that they begin in, if it `writes`. */
+static void window_split(const mo_plan *plan, const mo_exec *ex, const mo_pieces_job *p, int row1,
+                         bool writes, float *spare) {
+    const mo_op_linear *op = &plan->op.u.linear;
+    const mo_op_act *act = &plan->act;
+    const int slot = ex->active[p->at], cols = op->in.cols, last = row1 == op->out.rows;
+    const int end = (row1 - 1) * op->stride + (op->taps - 1) * op->dilation + 1;
+    const int own = last ? end : row1 * op->stride;
+    const int old = ex->before ? op->in.rows - act->out.rows : end;
+    int row = p->row * op->stride, n = least(old, end) - row;
+    if (n > 0) {
+        ex->pieces->split(p, f32_at(&op->in, slot, row), p->at, row, n);
+        row += n;
+    }
+    for (; row < end; row += n) {
+        const bool mine = row < own && writes;
+        n = least(ACTIVATED / cols, (row < own ? own : end) - row);
+        float *out = mine ? f32_at(&op->in, slot, row) : spare;
+        ex->kernels->act(act->act, f32_at(&act->in, slot, row - old), out, (size_t)(n * cols));
+        ex->pieces->split(p, out, p->at, row, n);
+    }
+}
+
+static void linear_pieces_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1,
+                              int thread) {
+    mo_pieces_job p = pieces_job(plan, ex);
+    const pieces_grid g = pieces_grid_of(plan, ex);
     const int strips = (p.job.n + MO_STRIP - 1) / MO_STRIP;
-    const int per_slot = pieces_row_blocks(plan), blocks = ex->n_active * per_slot;
-    const int block = pieces_strip_block(strips, blocks);
+    float *spare = ex->scratch + (size_t)thread * ex->scratch_floats;
     for (int unit = unit0; unit < unit1; unit++) {
-        int at = unit % blocks / per_slot, row0 = unit % per_slot * PIECE_ROW_BLOCK;
-        int row1 = row0 + PIECE_ROW_BLOCK, strip0 = unit / blocks * block;
-        int strip1 = strip0 + block < strips ? strip0 + block : strips;
-        if (row1 > p.job.rows) row1 = p.job.rows;
+        const int rb = plan->window ? unit / g.strip_blocks : unit % g.row_blocks;
+        const int sb = plan->window ? unit % g.strip_blocks : unit / g.row_blocks;
+        const int at = rb / g.per_slot, row0 = rb % g.per_slot * PIECE_ROW_BLOCK;
+        const int row1 = least(row0 + PIECE_ROW_BLOCK, p.job.rows);
+        const int strip0 = sb * g.strip_block, strip1 = least(strip0 + g.strip_block, strips);
+        if (plan->window && (unit == unit0 || sb == 0)) {
+            p.at = at;
+            p.row = row0;
+            p.records = (uint16_t *)(void *)(spare + ACTIVATED);
+            window_split(plan, ex, &p, row1, sb == 0, spare);
+        }
         ex->pieces->linear(&p, at, row0, row1, strip0, strip1);
     }
 }
 
+static bool same_rows(const mo_view *a, const mo_view *b) {
+    return a->buf == b->buf && a->offset == b->offset && a->slot_stride == b->slot_stride &&
+           a->row_stride == b->row_stride;
+}
+
+void mo_plan_join(mo_plan *act, mo_plan *linear, const mo_op_act *op) {
+    const mo_op_linear *to = &linear->op.u.linear;
+    const size_t cols = (size_t)to->in.cols;
+    const int old = to->in.rows - op->out.rows;
+    if (!linear->window || old < 0 || cols > ACTIVATED || op->out.cols != to->in.cols) return;
+    if (op->in.row_stride != cols || to->in.row_stride != cols) return;
+    mo_view fresh = to->in;
+    fresh.offset += (size_t)old * cols;
+    if (!same_rows(&fresh, &op->out) || to->out.buf == op->in.buf) return;
+    if ((to->out.rows - 1) * to->stride + (to->taps - 1) * to->dilation + 1 != to->in.rows) return;
+    /* In place a block may need no rows of another one. */
+    if (op->in.buf == op->out.buf &&
+        (to->taps > 1 || to->stride > 1 || !same_rows(&op->in, &op->out)))
+        return;
+    act->joined = true;
+    linear->act = *op;
+}
+
 static int linear_units(const mo_plan *plan, const mo_exec *ex) {
-    linear_grid g = linear_grid_of(plan, ex);
-    if (!plan->split.pieces) return g.row_blocks * g.strip_blocks;
-    const int blocks = ex->n_active * pieces_row_blocks(plan);
-    const int block = pieces_strip_block(g.strips, blocks);
-    return blocks * ((g.strips + block - 1) / block);
+    const pieces_grid p = pieces_grid_of(plan, ex);
+    const linear_grid g = linear_grid_of(plan, ex);
+    return plan->split.pieces ? p.row_blocks * p.strip_blocks : g.row_blocks * g.strip_blocks;
 }
 
 static void linear_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
     if (plan->split.pieces) {
-        linear_pieces_run(plan, ex, unit0, unit1);
+        linear_pieces_run(plan, ex, unit0, unit1, thread);
         return;
     }
     mo_qlinear_job q = qlinear_job(plan, ex);
     const mo_digits_job d = digits_job(plan, ex);
     linear_grid g = linear_grid_of(plan, ex);
-    (void)thread;
     for (int unit = unit0, n; unit < unit1; unit += n) {
         n = g.grain == 1 ? 1 : unit1 - unit;
         int rb = g.strips_first ? unit % g.row_blocks : unit / g.strip_blocks;
@@ -334,6 +418,8 @@ static double linear_cost(const mo_plan *plan, const mo_exec *ex) {
     if (plan->digits.digits) per_ns = plan->digits.digits == 2 ? 400.0 : 230.0;
     double compute = (double)g.strips * MO_STRIP * (double)plan->linear.k * g.rows / per_ns;
     double memory = linear_weight_bytes(plan) / 20.0;
+    if (plan->window)
+        compute += ex->n_active * view_size(&plan->op.u.linear.in) * (ex->before ? 0.45 : 0.15);
     return compute > memory ? compute : memory;
 }
 
@@ -765,10 +851,6 @@ int mo_plan_grain(const mo_plan *plan, const mo_exec *ex) {
     return linear_grid_of(plan, ex).grain;
 }
 
-static double view_size(const mo_view *v) {
-    return (double)v->rows * v->cols;
-}
-
 double mo_plan_cost(const mo_plan *plan, const mo_exec *ex) {
     const mo_op *op = &plan->op;
     if (plan->prepare) return prepare_cost(plan, ex);
@@ -802,14 +884,15 @@ double mo_plan_cost(const mo_plan *plan, const mo_exec *ex) {
     }
 }
 
-size_t mo_plan_scratch(const mo_plan *plan) {
-    if (plan->op.kind != MO_OP_ATTEND) return 0;
-    return ((size_t)attend_reach(&plan->op.u.attend) + 15) / 16 * 16;
-}
-
 static size_t split_bytes(const mo_plan *plan) {
     if (plan->digits.digits) return mo_digits_record_bytes(&plan->digits);
     return (size_t)plan->split.pieces * plan->split.piece * sizeof(uint16_t);
+}
+
+size_t mo_plan_scratch(const mo_plan *plan) {
+    if (plan->window) return ACTIVATED + split_bytes(plan) / sizeof(float) / 16 * 16 + 16;
+    if (plan->op.kind != MO_OP_ATTEND) return 0;
+    return ((size_t)attend_reach(&plan->op.u.attend) + 15) / 16 * 16;
 }
 
 bool mo_plan_record_bytes(const mo_plan *plan, int slots, size_t *bytes) {

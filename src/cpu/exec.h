@@ -19,6 +19,7 @@ typedef struct mo_exec {
     size_t scratch_floats;
     uint8_t *records;           /* quantised or split activations of the op at hand */
     const struct mo_plan *gate; /* the ACT_MUL that a plan with `prepare` does, too; NULL: none */
+    bool before;                /* an activation was left to the op at hand, see mo_plan_join */
 } mo_exec;
 
 /* One recorded op, or the quantising or splitting of its activations. */
@@ -29,6 +30,9 @@ typedef struct mo_plan {
     mo_linear_job linear;   /* LINEAR: everything but `active` */
     mo_qshape shape;        /* LINEAR: form NONE for weights that are floats */
     mo_pieces_shape split;  /* LINEAR: pieces 0 for weights that are not split */
+    bool window;            /* inputs are split block by block of rows, each for itself */
+    bool joined;            /* ACT: may be left to the next op */
+    mo_op_act act;          /* LINEAR: that activation */
     mo_digits_shape digits; /* LINEAR: digits 0 for weights that are not in digits */
     double codebook_radius; /* RVQ_PICK: largest norm of an entry */
 } mo_plan;
@@ -36,6 +40,9 @@ typedef struct mo_plan {
 void mo_plan_init(mo_plan *plan, const mo_op *op);
 /* Floats of scratch one thread needs. */
 size_t mo_plan_scratch(const mo_plan *plan);
+/* See whether an activation may be left to the linear op that follows it: what is activated is then
+ * still in the core's cache when it is split. */
+void mo_plan_join(mo_plan *act, mo_plan *linear, const mo_op_act *op);
 /* Must a plan with `prepare` run before this one? */
 bool mo_plan_prepares(const mo_plan *plan);
 /* Can a plan with `prepare` do what `gate` does, block by block? Then a block goes from one to the

@@ -37,10 +37,10 @@ void mo_pieces_pack(const mo_matrix *m, int64_t strip, uint8_t *dst) {
     }
 }
 
-mo_pieces_shape mo_pieces_shape_of(const mo_op_linear *op) {
+mo_pieces_shape mo_pieces_shape_of(const mo_op_linear *op, int rows) {
     mo_pieces_shape s = {.pieces = op->w->pieces};
     if (s.pieces == 0) return s;
-    const size_t tiles = ((size_t)op->out.rows + MO_PIECE_ROWS - 1) / MO_PIECE_ROWS;
+    const size_t tiles = ((size_t)rows + MO_PIECE_ROWS - 1) / MO_PIECE_ROWS;
     const size_t taps = (size_t)(op->taps - 1) * (size_t)op->dilation;
     s.cols = (size_t)op->in.cols;
     s.in_rows = op->in.rows;

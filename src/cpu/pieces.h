@@ -10,8 +10,9 @@
  * Weights: strips of 16 outputs; a strip is blocks of 32 inputs one after the other, a block its
  * pieces, a piece 512 numbers: input 2 i + j of output n at 32 i + 2 n + j.
  *
- * Inputs: [slots that take part][pieces][in_rows][cols], split anew for every op. Rows are read in
- * sixteens, so that there is room for some that nobody fills. */
+ * Inputs: [slots that take part][pieces][in_rows][cols], split anew for every op; or, to stay in
+ * the core's cache, only what a block of rows of one slot needs. Rows are read in sixteens, so that
+ * there is room for some that nobody fills. */
 #ifndef MO_CPU_PIECES_H
 #define MO_CPU_PIECES_H
 
@@ -34,11 +35,13 @@ typedef struct mo_pieces_job {
     mo_linear_job job; /* w: pieces; in.row: unused */
     mo_pieces_shape shape;
     uint16_t *records;
+    int at, row; /* records begin with what this row of this slot needs */
 } mo_pieces_job;
 
 typedef struct mo_pieces_kernels {
-    /* Split rows row0 .. row1-1 of op->in of the slot active[at]. */
-    void (*split)(const mo_pieces_job *job, int at, int row0, int row1);
+    /* Split n rows of floats, op->in.row_stride apart: they are row, row + 1, ... of op->in of the
+     * slot active[at]. */
+    void (*split)(const mo_pieces_job *job, const float *in, int at, int row, int n);
     /* Rows and strips of outputs of the slot active[at], from the split inputs. Every output is the
      * same whatever rows and strips come with it. */
     void (*linear)(const mo_pieces_job *job, int at, int row0, int row1, int strip0, int strip1);
@@ -57,7 +60,8 @@ size_t mo_pieces_strip_bytes(const mo_matrix *m);
 /* Fill one strip; rows past the end stay zero. */
 void mo_pieces_pack(const mo_matrix *m, int64_t strip, uint8_t *dst);
 
-/* The shape of an op whose weights are in pieces; pieces 0 for others. */
-mo_pieces_shape mo_pieces_shape_of(const mo_op_linear *op);
+/* The shape of an op whose weights are in pieces, with room for what so many of its rows need;
+ * pieces 0 for others. */
+mo_pieces_shape mo_pieces_shape_of(const mo_op_linear *op, int rows);
 
 #endif

@@ -31,16 +31,22 @@ static void configure(void) {
 
 /* ---- splitting ------------------------------------------------------------------------------ */
 
-static void split_rows(const mo_pieces_job *q, int at, int row0, int row1) {
+/* The first piece of row `row` of op->in of the slot active[at]. */
+static uint16_t *record_of(const mo_pieces_job *q, int at, size_t row) {
     const mo_pieces_shape *s = &q->shape;
-    const float *in = q->job.in.data + (size_t)q->job.active[at] * q->job.in.slot;
-    uint16_t *out = q->records + (size_t)at * (size_t)s->pieces * s->piece;
-    for (size_t row = (size_t)row0; row < (size_t)row1; row++)
+    uint16_t *slot = q->records + (size_t)(at - q->at) * (size_t)s->pieces * s->piece;
+    return slot + row * s->cols - (size_t)q->row * s->row_step;
+}
+
+static void split_rows(const mo_pieces_job *q, const float *in, int at, int row, int n) {
+    const mo_pieces_shape *s = &q->shape;
+    uint16_t *out = record_of(q, at, (size_t)row);
+    for (int r = 0; r < n; r++, in += s->in_stride, out += s->cols)
         for (size_t c = 0; c < s->cols; c += 16) {
-            __m512 x = _mm512_loadu_ps(in + row * s->in_stride + c);
+            __m512 x = _mm512_loadu_ps(in + c);
             for (int p = 0; p < s->pieces; p++) {
                 __m256i piece = (__m256i)_mm512_cvtneps_pbh(x);
-                uint16_t *to = out + (size_t)p * s->piece + row * s->cols + c;
+                uint16_t *to = out + (size_t)p * s->piece + c;
                 _mm256_storeu_si256((__m256i *)(void *)to, piece);
                 __m512i wide = _mm512_slli_epi32(_mm512_cvtepu16_epi32(piece), 16);
                 x = _mm512_sub_ps(x, _mm512_castsi512_ps(wide));
@@ -134,8 +140,7 @@ ALWAYS_INLINE void tile(const mo_pieces_job *q, int at, int row, int rows, int s
     enum { NUMBERS = ROWS * MO_STRIP };
     const mo_pieces_shape *s = &q->shape;
     const mo_linear_job *job = &q->job;
-    const uint16_t *in = q->records + (size_t)at * (size_t)pieces * s->piece;
-    const uint8_t *a = (const uint8_t *)(in + (size_t)row * s->row_step);
+    const uint8_t *a = (const uint8_t *)record_of(q, at, (size_t)row * s->row_step / s->cols);
     const size_t strip_bytes = job->k * MO_STRIP * sizeof(uint16_t) * (size_t)pieces;
     const uint8_t *b = (const uint8_t *)job->w + (size_t)strip * strip_bytes;
     const size_t row_step = 2 * s->row_step, piece = 2 * s->piece;
