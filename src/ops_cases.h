@@ -81,6 +81,8 @@ static const attend_case attend_cases[] = {
     {1, 3, 2, 1, 10, 9, 9, MO_ROPE_HALVES, false},
     {3, 2, 2, 2, 7, 5, 5, MO_ROPE_NONE, false},
     {2, 1, 6, 2, 50, 33, 30, MO_ROPE_PAIRS, false},
+    {2, 7, 2, 2, 64, 46, 40, MO_ROPE_PAIRS, false},
+    {1, 7, 2, 1, 64, 8, 5, MO_ROPE_PAIRS, false},
 };
 
 /* numbers of the key/value ring */

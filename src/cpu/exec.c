@@ -526,15 +526,27 @@ static int attend_reach(const mo_op_attend *op) {
     return op->context < op->kv.capacity ? op->context : op->kv.capacity;
 }
 
+static size_t attend_scores(const mo_op_attend *op) {
+    return ((size_t)attend_reach(op) + 15) / 16 * 16;
+}
+
+static void attend_jobs(const mo_kernels *kernels, const mo_attend_job *jobs, int n) {
+    if (kernels->attend_rows) {
+        kernels->attend_rows(jobs, n);
+        return;
+    }
+    for (int i = 0; i < n; i++) kernels->attend(&jobs[i]);
+}
+
 /* Unit = head of a slot, all rows of it: they read the same keys. */
 static void attend_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
     const mo_op_attend *op = &plan->op.u.attend;
     int hd = op->kv.head_dim;
+    float *scores = ex->scratch + (size_t)thread * ex->scratch_floats;
     mo_attend_job job = {.dtype = op->kv.dtype,
                          .row_bytes = op->kv.row_bytes,
                          .head_dim = hd,
                          .capacity = op->kv.capacity,
-                         .scores = ex->scratch + (size_t)thread * ex->scratch_floats,
                          .scale = (float)(1.0 / sqrt((double)hd))};
     for (int unit = unit0; unit < unit1; unit++) {
         int slot = ex->active[unit / op->heads], h = unit % op->heads;
@@ -543,6 +555,8 @@ static void attend_run(const mo_plan *plan, const mo_exec *ex, int unit0, int un
         int64_t oldest = first + op->out.rows - op->kv.capacity; /* still in the ring */
         job.k = kv_at(op->kv.k, &op->kv, slot, kv_head, 0);
         job.v = kv_at(op->kv.v, &op->kv, slot, kv_head, 0);
+        mo_attend_job jobs[MO_ATTEND_ROWS];
+        int n = 0;
         for (int row = 0; row < op->out.rows; row++) {
             int64_t p = first + row, from = p - op->context + 1;
             if (from < oldest) from = oldest;
@@ -551,10 +565,15 @@ static void attend_run(const mo_plan *plan, const mo_exec *ex, int unit0, int un
             job.out = f32_at(&op->out, slot, row) + (size_t)h * (size_t)hd;
             job.first = from;
             job.n = (int)(p - from + 1);
-            if (job.n > 0)
-                ex->kernels->attend(&job);
-            else /* more rows than the ring holds: this one was overwritten */
+            if (job.n <= 0) { /* more rows than the ring holds: this one was overwritten */
                 memset(job.out, 0, (size_t)hd * sizeof(float));
+                continue;
+            }
+            job.scores = scores + (size_t)n * attend_scores(op);
+            jobs[n++] = job;
+            if (n < MO_ATTEND_ROWS && row + 1 < op->out.rows) continue;
+            attend_jobs(ex->kernels, jobs, n);
+            n = 0;
         }
     }
 }
@@ -892,7 +911,7 @@ static size_t split_bytes(const mo_plan *plan) {
 size_t mo_plan_scratch(const mo_plan *plan) {
     if (plan->window) return ACTIVATED + split_bytes(plan) / sizeof(float) / 16 * 16 + 16;
     if (plan->op.kind != MO_OP_ATTEND) return 0;
-    return ((size_t)attend_reach(&plan->op.u.attend) + 15) / 16 * 16;
+    return MO_ATTEND_ROWS * attend_scores(&plan->op.u.attend);
 }
 
 bool mo_plan_record_bytes(const mo_plan *plan, int slots, size_t *bytes) {

@@ -213,7 +213,7 @@ static void attend_c(const mo_attend_job *job) {
 
 /* ---- levels -------------------------------------------------------------------------------- */
 
-static const mo_kernels kernels_c = {"c", linear_c, norm_c, act_c, act_mul_c, attend_c};
+static const mo_kernels kernels_c = {"c", linear_c, norm_c, act_c, act_mul_c, attend_c, NULL};
 
 const char *mo_cpu_level_name(mo_cpu_level level) {
     static const char *const names[MO_CPU_LEVEL_COUNT] = {

@@ -46,6 +46,7 @@ typedef struct mo_linear_job {
 } mo_linear_job;
 
 enum { MO_KV_SCALE_BYTES = 4 }; /* in front of the bytes of an I8 row, see mo_kv */
+enum { MO_ATTEND_ROWS = 4 };    /* queries at once */
 
 /* One query of one head: positions first .. first + n - 1 of a ring of `capacity` rows. */
 typedef struct mo_attend_job {
@@ -79,6 +80,9 @@ typedef struct mo_kernels {
      * / sum. I8 rows: score = (fold * d of the k row) * scale, and e * d of the v row takes the
      * place of e in the last sum. */
     void (*attend)(const mo_attend_job *job);
+    /* NULL, or the same for up to MO_ATTEND_ROWS queries that differ in q, out, scores, first and
+     * n only, and neither first nor first + n falls from one to the next. */
+    void (*attend_rows)(const mo_attend_job *jobs, int n);
 } mo_kernels;
 
 /* Constants of the polynomials, the same at every level.

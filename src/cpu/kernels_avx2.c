@@ -123,7 +123,8 @@ static inline float v_fold_max(vec x) {
 #define VALUE_STRIPS  4
 #include "kernels_body.h"
 
-static const mo_kernels kernels = {"avx2", linear_any, norm_any, act_any, act_mul_any, attend_any};
+static const mo_kernels kernels = {"avx2",      linear_any, norm_any, act_any,
+                                   act_mul_any, attend_any, NULL};
 
 const mo_kernels *mo_kernels_avx2(void) {
     return &kernels;
