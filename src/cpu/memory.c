@@ -23,15 +23,23 @@ enum { SHARED_MOST = 2 * HUGE_PAGE };
 enum { SHARED_MOST = 2 * HUGE_PAGE };
 #endif
 
+/* From the system, not from malloc(): what that has in store lies in small pages. */
+typedef struct pages {
+    uint8_t *data;
+    void *map; /* NULL: it is from malloc() */
+    size_t mapped;
+} pages;
+
 /* Memory that several buffers share. */
 typedef struct block {
-    uint8_t *data;
+    pages pages;
     size_t bytes, used;
     int users;
 } block;
 
 typedef struct piece {
     mo_buf buf;
+    pages own;
     block *block; /* NULL: it has its memory for itself */
 } piece;
 
@@ -58,12 +66,28 @@ void mo_memory_close(mo_memory *m) {
 
 /* The last part of a page stays in small ones, or every matrix would take up to 2 MB more than it
  * has. */
-static uint8_t *pages_new(size_t bytes) {
-    uint8_t *data = mo_aligned_calloc_to(bytes, bytes < HUGE_PAGE ? LINE : HUGE_PAGE);
+static pages pages_new(size_t bytes) {
+    pages p = {0};
+    if (bytes < HUGE_PAGE || SHARED_MOST == 0) {
+        p.data = mo_aligned_calloc(bytes);
+        return p;
+    }
+    if (!mo_add(bytes, HUGE_PAGE, &p.mapped)) return p;
+    p.map = mmap(NULL, p.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p.map == MAP_FAILED) return (pages){0};
+    p.data = p.map;
+    p.data += (HUGE_PAGE - (uintptr_t)p.map % HUGE_PAGE) % HUGE_PAGE;
 #ifdef MADV_HUGEPAGE
-    if (data && bytes >= HUGE_PAGE) madvise(data, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+    madvise(p.data, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
 #endif
-    return data;
+    return p;
+}
+
+static void pages_free(pages *p) {
+    if (p->map)
+        munmap(p->map, p->mapped);
+    else
+        mo_aligned_free(p->data);
 }
 
 static block *block_new(mo_memory *m, size_t least) {
@@ -71,8 +95,8 @@ static block *block_new(mo_memory *m, size_t least) {
     if (!b) return NULL;
     while (m->next < least) m->next *= 2;
     b->bytes = m->next;
-    b->data = pages_new(b->bytes);
-    if (!b->data) {
+    b->pages = pages_new(b->bytes);
+    if (!b->pages.data) {
         free(b);
         return NULL;
     }
@@ -83,7 +107,7 @@ static block *block_new(mo_memory *m, size_t least) {
 static void block_leave(mo_memory *m, block *b) {
     if (--b->users > 0) return;
     if (m->open == b) m->open = NULL;
-    mo_aligned_free(b->data);
+    pages_free(&b->pages);
     free(b);
 }
 
@@ -94,7 +118,7 @@ static bool take_shared(mo_memory *m, piece *p, size_t bytes) {
     if (!b) return false;
     m->open = b;
     p->block = b;
-    p->buf.data = b->data + b->used;
+    p->buf.data = b->pages.data + b->used;
     b->used += room;
     b->users++;
     return true;
@@ -104,12 +128,13 @@ mo_buf *mo_memory_get(mo_memory *m, size_t bytes) {
     piece *p = mo_calloc(1, sizeof *p);
     if (!p) return NULL;
     p->buf.bytes = bytes;
-    if (bytes > 0 && bytes < SHARED_MOST) {
+    if (bytes > 0 && bytes <= SHARED_MOST) {
         pthread_mutex_lock(&m->lock);
         take_shared(m, p, bytes);
         pthread_mutex_unlock(&m->lock);
     } else {
-        p->buf.data = pages_new(bytes);
+        p->own = pages_new(bytes);
+        p->buf.data = p->own.data;
     }
     if (p->buf.data) return &p->buf;
     free(p);
@@ -124,7 +149,7 @@ void mo_memory_put(mo_memory *m, mo_buf *buf) {
         block_leave(m, p->block);
         pthread_mutex_unlock(&m->lock);
     } else {
-        mo_aligned_free(buf->data);
+        pages_free(&p->own);
     }
     free(p);
 }
