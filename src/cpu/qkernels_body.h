@@ -27,7 +27,11 @@ static void locate(const mo_qlinear_job *q, int first, int n, q_rows *t) {
     const mo_linear_job *job = &q->job;
     const size_t bytes = mo_q_record_bytes(q->shape.blocks);
     for (int r = 0; r < Q_ROWS; r++) {
-        int m = first + (r < n ? r : n - 1);
+        if (r >= n) {
+            t->record[r] = t->record[n - 1];
+            continue;
+        }
+        int m = first + r;
         size_t slot = (size_t)job->active[m / job->rows], row = (size_t)(m % job->rows);
         t->record[r] = q->records + (size_t)m * bytes;
         t->out[r] = job->out.data + slot * job->out.slot + row * job->out.row;
