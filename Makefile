@@ -302,7 +302,7 @@ test: lib program tests
 # adapters, shapes, caches of keys and values, long conversations and the laws of streams.
 DEVICE ?= vulkan
 device: tests
-	@for test in lm formats mimi lora shapes kv long laws; do \
+	@for test in ahead api lm formats mimi lora shapes kv long laws; do \
 	    TEST_DEVICE='$(DEVICE)' $(B)/tests/test_$$test || exit 1; done
 	@TEST_FULL=1 TEST_DEVICE='$(DEVICE)' $(B)/tests/test_mimi
 	@TEST_FRAMES=10000 $(B)/tests/test_vulkan

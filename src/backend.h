@@ -231,7 +231,8 @@ typedef struct mo_op_attend {
 
 typedef enum mo_act { MO_ACT_COPY, MO_ACT_ELU, MO_ACT_GELU } mo_act;
 
-/* out = f(in), element by element. ELU: x > 0 ? x : e^x - 1. GELU: exact erf form. */
+/* out = f(in), element by element. COPY: any 4 bytes. ELU: x > 0 ? x : e^x - 1. GELU: exact erf
+ * form. */
 typedef struct mo_op_act {
     mo_act act;
     mo_view in, out;
@@ -399,6 +400,10 @@ typedef struct mo_backend_ops {
     void (*close)(mo_backend *be);
     /* Zeroed memory; NULL when there is none left. */
     mo_buf *(*alloc)(mo_backend *be, size_t bytes);
+    /* The same for what the host writes every frame: a write waits for nothing, and may come while
+     * the device is at something else. NULL: run() on one part after the other is as good as
+     * run_parts(), and the host has nothing to do meanwhile. */
+    mo_buf *(*alloc_input)(mo_backend *be, size_t bytes);
     void (*free)(mo_backend *be, mo_buf *buf);
     void (*write)(mo_backend *be, mo_buf *buf, size_t offset_bytes, const void *src, size_t bytes);
     void (*read)(mo_backend *be, const mo_buf *buf, size_t offset_bytes, void *dst, size_t bytes);
@@ -422,8 +427,10 @@ typedef struct mo_backend_ops {
     int (*run)(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec);
     /* The same for several parts, each of which finds what those before it have left, as one piece
      * of work: what waits for the host in between is this device's business. 0, or MOSHI_EDEVICE.
-     * NULL: run() one after the other is as good. */
-    int (*run_parts)(mo_backend *be, mo_run *parts, int n);
+     * `meanwhile`, if not NULL, is called while the device is at the last of them, or not at all,
+     * and may write to inputs. Devices with alloc_input have it. */
+    int (*run_parts)(mo_backend *be, mo_run *parts, int n, void (*meanwhile)(void *user),
+                     void *user);
     /* Has this machine kernels of that name? If not, *why has the names there are. NULL: open()
      * will tell. */
     bool (*has_kernels)(const char *name, moshi_error *why);

@@ -122,6 +122,7 @@ int mo_dry_over(mo_backend **out, mo_backend *device, moshi_error *err) {
                               .dry = true,
                               .close = dry_close,
                               .alloc = dry_alloc,
+                              .alloc_input = device->ops->alloc_input ? dry_alloc : NULL,
                               .free = dry_free,
                               .write = dry_write,
                               .read = dry_read,

@@ -7,6 +7,11 @@ void mo_stage_free(mo_stage *st) {
     if (st->arena.be) mo_arena_close(&st->arena);
 }
 
+/* Does the device work while the host does something else? */
+static bool has_sets(const moshi_engine *e) {
+    return e->sets[0].stage.graph.program != NULL;
+}
+
 /* Byte offset of column 0 of a slot's first row. */
 static size_t slot_offset(const mo_view *v, int slot) {
     return (v->offset + v->slot_stride * (size_t)slot) * 4;
@@ -41,41 +46,68 @@ void mo_frame_reset_slot(moshi_engine *e, int slot) {
     reset_encoder(e, slot);
     if (e->has_decoder) mo_arena_reset_slot(&e->decode.arena, slot);
     mo_arena_reset_slot(&e->step.arena, slot);
+    for (int i = 0; i < 2 && has_sets(e); i++) mo_arena_reset_slot(&e->sets[i].stage.arena, slot);
     e->lm_steps[slot] = 0;
 }
 
 /* ---- gather ------------------------------------------------------------------------------- */
 
-/* Copy the next frame of samples from the session's ring to the encoder's input, the last one of a
- * stream filled up with silence. */
-static void copy_pcm(moshi_engine *e, const moshi_session *s) {
+/* Write the session's next frame of samples, the last one of a stream filled up with silence. */
+static void lay_pcm(moshi_engine *e, const moshi_session *s, const mo_inputs *in) {
     size_t frame = (size_t)e->info.frame_samples, cap = frame * MOSHI_INPUT_FRAMES;
     size_t n = s->pcm_n < frame ? s->pcm_n : frame;
     for (size_t i = 0; i < n; i++) e->pcm[i] = s->pcm[(s->pcm_at + i) % cap];
     memset(e->pcm + n, 0, (frame - n) * sizeof *e->pcm);
-    slot_write(e, &e->audio_in, s->slot, e->pcm, frame);
+    slot_write(e, &in->sound, s->slot, e->pcm, frame);
 }
 
-/* Take it out of the ring. Returns whether the encoder has to hear it: it may have done so ahead.
- */
-static bool gather_pcm(moshi_engine *e, moshi_session *s) {
-    size_t frame = (size_t)e->info.frame_samples, cap = frame * MOSHI_INPUT_FRAMES;
-    size_t n = s->pcm_n < frame ? s->pcm_n : frame;
-    bool heard = s->heard;
-    if (!heard) copy_pcm(e, s);
-    s->heard = false;
-    s->pcm_at = (s->pcm_at + n) % cap;
-    s->pcm_n -= n;
-    return !heard;
+static size_t codes_row(const moshi_engine *e) {
+    return (size_t)e->info.user_codebooks + 1 + (size_t)e->info.dep_q;
 }
 
-static void gather_codes(moshi_engine *e, moshi_session *s) {
-    size_t user = (size_t)e->info.user_codebooks, forced = 1 + (size_t)e->info.dep_q;
-    const int32_t *row = s->codes + s->codes_at * (user + forced);
-    if (user) slot_write(e, &e->model.lm.user_codes, s->slot, row, user);
-    slot_write(e, &e->model.lm.force, s->slot, row + user, forced);
-    s->codes_at = (s->codes_at + 1) % MOSHI_INPUT_FRAMES;
-    s->codes_n--;
+static void lay_codes(moshi_engine *e, const moshi_session *s, const mo_inputs *in) {
+    size_t user = (size_t)e->info.user_codebooks, row = codes_row(e);
+    const int32_t *codes = s->codes + s->codes_at * row;
+    if (user) slot_write(e, &in->user, s->slot, codes, user);
+    slot_write(e, &in->force, s->slot, codes + user, row - user);
+}
+
+/* Write a session's next input to where the device will look for that of frame `frame`; it stays in
+ * the queue. The caller holds the session's lock. */
+static void lay(moshi_engine *e, moshi_session *s, uint64_t frame) {
+    const mo_inputs *in = has_sets(e) ? &e->sets[frame % 2].in : &e->inputs;
+    if (s->laid_for == frame) return;
+    if (s->input == MO_INPUT_PCM)
+        lay_pcm(e, s, in);
+    else
+        lay_codes(e, s, in);
+    s->laid_for = frame;
+}
+
+/* While the device is at a frame: what sessions have queued for the next one lies ready then. What
+ * is reset or closed before, or takes no part in that frame, is laid anew. */
+static void lay_next(void *user) {
+    moshi_engine *e = user;
+    for (int i = 0; i < e->slots; i++) {
+        moshi_session *s = e->sessions[i];
+        if (!s) continue;
+        pthread_mutex_lock(&s->lock);
+        if (mo_session_has_input(s)) lay(e, s, e->frames + 1);
+        pthread_mutex_unlock(&s->lock);
+    }
+}
+
+/* Take what was laid out of the queue. */
+static void take(const moshi_engine *e, moshi_session *s) {
+    size_t frame = (size_t)e->info.frame_samples;
+    if (s->input == MO_INPUT_PCM) {
+        size_t n = s->pcm_n < frame ? s->pcm_n : frame;
+        s->pcm_at = (s->pcm_at + n) % (frame * MOSHI_INPUT_FRAMES);
+        s->pcm_n -= n;
+    } else {
+        s->codes_at = (s->codes_at + 1) % MOSHI_INPUT_FRAMES;
+        s->codes_n--;
+    }
 }
 
 /* Fill the exec masks and the programs' inputs; returns how many sessions take part. exec_audio is
@@ -89,15 +121,14 @@ static int gather(moshi_engine *e) {
         pthread_mutex_lock(&s->lock);
         e->exec[i] = 1;
         e->exec_audio[i] = e->has_decoder && !(s->options.flags & MOSHI_NO_AUDIO);
+        const bool pcm = s->input == MO_INPUT_PCM;
+        e->exec_pcm[i] = pcm && !s->heard; /* the encoder may have been at it ahead */
+        e->exec_twice[i] = pcm && s->ticks == 0 && !(s->options.flags & MOSHI_FIRST_FRAME_SERVER);
         s->stepping = true;
         ready++;
-        if (s->input == MO_INPUT_PCM) {
-            bool server = s->options.flags & MOSHI_FIRST_FRAME_SERVER;
-            e->exec_pcm[i] = gather_pcm(e, s);
-            e->exec_twice[i] = s->ticks == 0 && !server;
-        } else {
-            gather_codes(e, s);
-        }
+        if (!s->heard) lay(e, s, e->frames);
+        s->heard = false;
+        take(e, s);
         pthread_mutex_unlock(&s->lock);
     }
     return ready;
@@ -174,6 +205,16 @@ static void sift_audio(moshi_engine *e) {
     }
 }
 
+/* What takes this frame's set of inputs to the programs; without one, nothing. */
+static mo_run take_inputs(const moshi_engine *e) {
+    const mo_input_set *set = &e->sets[e->frames % 2];
+    const mo_graph *g = &set->stage.graph;
+    bool sound = any(e->exec_pcm, e->slots), codes = false;
+    for (int i = 0; i < e->slots; i++) codes |= e->exec[i] && !e->exec_pcm[i];
+    return (mo_run){g->program, sound ? 0 : set->codes_op, codes ? g->n_ops : set->codes_op,
+                    e->exec, 0};
+}
+
 /* Part by part from `first` on, and a part as far as the next tap where there is a trace. */
 static int run_in_turn(moshi_engine *e, const frame_plan *plan, int first, int last) {
     int rc = 0;
@@ -191,15 +232,21 @@ static int run_in_turn(moshi_engine *e, const frame_plan *plan, int first, int l
     return rc;
 }
 
+static int run_all_in_turn(moshi_engine *e, const frame_plan *plan) {
+    const mo_run in = take_inputs(e);
+    int rc = has_sets(e) ? e->be->ops->run(e->be, in.program, in.first, in.last, in.exec) : 0;
+    return rc < 0 ? rc : run_in_turn(e, plan, 0, plan->n);
+}
+
 /* All of it as one piece of work for the device, which knows how long each part took. */
 static int run_at_once(moshi_engine *e, const frame_plan *plan) {
-    mo_run parts[MOST_PARTS];
+    mo_run all[1 + MOST_PARTS] = {take_inputs(e)}, *parts = all + 1;
     for (int i = 0; i < plan->n; i++) {
         const frame_part *p = &plan->parts[i];
         parts[i] = (mo_run){p->graph->program, p->first, p->last, p->exec, 0};
     }
     mo_crumb_drop(e->be->crumb, "step", e->frames, 0);
-    int rc = e->be->ops->run_parts(e->be, parts, plan->n);
+    int rc = e->be->ops->run_parts(e->be, all, 1 + plan->n, lay_next, e);
     sift_audio(e);
     for (int i = 0; i < plan->n; i++) {
         mo_stage_time *t = &e->times[plan->parts[i].stage];
@@ -231,7 +278,7 @@ static bool begin_ahead(moshi_engine *e) {
         if (s->ticks == 0 && (s->options.flags & MOSHI_FIRST_FRAME_SERVER)) continue;
         pthread_mutex_lock(&s->lock);
         e->exec_ahead[i] = s->heard = s->pcm_n >= (size_t)e->info.frame_samples;
-        if (s->heard) copy_pcm(e, s);
+        if (s->heard) lay_pcm(e, s, &e->inputs);
         pthread_mutex_unlock(&s->lock);
     }
     if (!any(e->exec_ahead, e->slots)) return false;
@@ -258,9 +305,9 @@ static int run_beside(moshi_engine *e, const frame_plan *plan) {
 static int run(moshi_engine *e) {
     frame_plan plan;
     plan_frame(e, &plan);
-    int rc = e->be->ops->run_parts && !e->trace.fn ? run_at_once(e, &plan)
-             : e->aside                            ? run_beside(e, &plan)
-                                                   : run_in_turn(e, &plan, 0, plan.n);
+    int rc = has_sets(e) && !e->trace.fn ? run_at_once(e, &plan)
+             : e->aside                  ? run_beside(e, &plan)
+                                         : run_all_in_turn(e, &plan);
     /* The reference server starts its codec again after encoding the first frame and accepts the
      * loss. The decoder has nothing to lose by then: its first frame comes after that. */
     for (int i = 0; i < e->slots; i++) {

@@ -44,6 +44,19 @@ typedef struct mo_stage {
     mo_graph graph;
 } mo_stage;
 
+/* What the host writes for a frame of each slot. */
+typedef struct mo_inputs {
+    mo_view sound, user, force; /* user's codes; any of the first two may be absent */
+} mo_inputs;
+
+/* Inputs that can be written while the device works, and the program that takes them to where the
+ * others look for them: `sound` with its ops before codes_op, the rest with those from there on. */
+typedef struct mo_input_set {
+    mo_stage stage;
+    mo_inputs in;
+    int codes_op;
+} mo_input_set;
+
 struct moshi_engine {
     pthread_mutex_t lock; /* step, open, close, reset, trace */
     mo_backend *be;
@@ -53,7 +66,9 @@ struct moshi_engine {
     mo_text text;
     mo_model model;
     mo_stage encode, step, decode;
-    mo_view audio_in, audio_out;
+    mo_inputs inputs;     /* where the programs look for them */
+    mo_input_set sets[2]; /* frame n takes sets[n % 2]; the device has none: `inputs` themselves */
+    mo_view audio_out;
     /* With threads of the encoder's own (NULL without): it hears the next frame while the model is
      * at this one, and its codes wait in `heard` until that frame's turn. */
     mo_backend *codec_be;
@@ -63,7 +78,7 @@ struct moshi_engine {
     moshi_engine_info info;
     mo_trace trace;
     size_t tap_bytes;
-    uint64_t frames; /* ticks done, for the breadcrumb */
+    uint64_t frames; /* ticks done */
     mo_stage_time times[MOSHI_STAGES];
     /* per-frame work space, taken at open */
     uint8_t *exec, *exec_pcm, *exec_twice, *exec_audio, *exec_ahead; /* [slots] */

@@ -84,6 +84,33 @@ static int stage_finish(moshi_engine *e, mo_stage *st) {
     return rc;
 }
 
+/* An input of a set, and the op that takes it to `to`, in one piece as the host writes it. */
+static mo_view record_input(mo_graph *g, mo_view to, int32_t fill) {
+    if (!to.buf) return to;
+    to.cols *= to.rows;
+    to.rows = 1;
+    mo_view from = mo_input_view(g, 1, to.cols, fill);
+    mo_act_op(g, MO_ACT_COPY, from, to);
+    return from;
+}
+
+/* Two sets of inputs for a device that works while the host does something else: the next frame is
+ * laid ready in one while the device is at the frame in the other. */
+static int record_sets(moshi_engine *e, moshi_error *err) {
+    int rc = 0;
+    for (int i = 0; i < 2 && rc == 0 && e->be->ops->alloc_input; i++) {
+        mo_input_set *set = &e->sets[i];
+        mo_graph *g = &set->stage.graph;
+        stage_begin(e, &set->stage, e->be, err);
+        set->in.sound = record_input(g, e->inputs.sound, 0);
+        set->codes_op = g->n_ops;
+        set->in.user = record_input(g, e->inputs.user, 0);
+        set->in.force = record_input(g, e->inputs.force, MOSHI_FREE);
+        rc = stage_finish(e, &set->stage);
+    }
+    return rc;
+}
+
 static int record_encoder(moshi_engine *e, mo_mimi_run run, moshi_error *err) {
     const mo_lm_config *c = &e->model.lm.cfg;
     mo_graph *g = &e->encode.graph;
@@ -91,7 +118,7 @@ static int record_encoder(moshi_engine *e, mo_mimi_run run, moshi_error *err) {
     run.codebooks = c->n_q - c->dep_q;
     stage_begin(e, &e->encode, e->codec_be ? e->codec_be : e->be, err);
     if (e->codec_be) codes = e->heard = mo_state_view(g, 1, run.codebooks, 0);
-    mo_mimi_record_encoder(g, &e->model.mimi, &run, &e->audio_in, codes);
+    mo_mimi_record_encoder(g, &e->model.mimi, &run, &e->inputs.sound, codes);
     return stage_finish(e, &e->encode);
 }
 
@@ -113,7 +140,9 @@ static int record_programs(moshi_engine *e, mo_dtype kv_type, moshi_error *err) 
         mo_mimi_record_decoder(&e->decode.graph, &e->model.mimi, &run, codes, &e->audio_out);
         rc = stage_finish(e, &e->decode);
     }
-    return rc;
+    e->inputs.user = e->model.lm.user_codes;
+    e->inputs.force = e->model.lm.force;
+    return rc == 0 ? record_sets(e, err) : rc;
 }
 
 static int alloc_workspace(moshi_engine *e, moshi_error *err) {
@@ -281,6 +310,7 @@ void moshi_engine_close(moshi_engine *e) {
         mo_stage_free(&e->encode);
         mo_stage_free(&e->step);
         mo_stage_free(&e->decode);
+        for (int i = 0; i < 2; i++) mo_stage_free(&e->sets[i].stage);
         mo_model_free(&e->model);
         if (e->codec_be) e->codec_be->ops->close(e->codec_be);
         e->be->ops->close(e->be);

@@ -32,13 +32,19 @@ static bool grow(void **items, int *cap, int n, size_t size) {
     return true;
 }
 
-static mo_buf *arena_alloc(mo_arena *a, size_t bytes) {
+typedef mo_buf *alloc_fn(mo_backend *be, size_t bytes);
+
+static mo_buf *arena_take(mo_arena *a, alloc_fn *alloc, size_t bytes) {
     if (!grow((void **)&a->bufs, &a->cap_bufs, a->n_bufs, sizeof *a->bufs)) return NULL;
-    mo_buf *buf = a->be->ops->alloc(a->be, bytes);
+    mo_buf *buf = alloc(a->be, bytes);
     if (!buf) return NULL;
     a->bufs[a->n_bufs++] = buf;
     a->bytes += bytes;
     return buf;
+}
+
+static mo_buf *arena_alloc(mo_arena *a, size_t bytes) {
+    return arena_take(a, a->be->ops->alloc, bytes);
 }
 
 /* Write `fill` into every element of one slot's share of a state. */
@@ -115,7 +121,7 @@ static mo_view view_make(mo_buf *buf, int rows, int cols) {
                      .cols = cols};
 }
 
-mo_view mo_scratch(mo_graph *g, int rows, int cols) {
+static mo_view view_new(mo_graph *g, alloc_fn *alloc, int rows, int cols) {
     size_t bytes;
     if (g->failed) return (mo_view){0};
     if (!graph_want(g, rows > 0 && cols > 0, "scratch")) return (mo_view){0};
@@ -124,13 +130,17 @@ mo_view mo_scratch(mo_graph *g, int rows, int cols) {
         graph_nomem(g);
         return (mo_view){0};
     }
-    mo_buf *buf = arena_alloc(g->arena, bytes);
+    mo_buf *buf = arena_take(g->arena, alloc, bytes);
     if (!buf) graph_nomem(g);
     return view_make(buf, rows, cols);
 }
 
-mo_view mo_state_view(mo_graph *g, int rows, int cols, int32_t fill) {
-    mo_view v = mo_scratch(g, rows, cols);
+mo_view mo_scratch(mo_graph *g, int rows, int cols) {
+    return view_new(g, g->arena->be->ops->alloc, rows, cols);
+}
+
+/* The view as one that is kept. */
+static mo_view keep(mo_graph *g, mo_view v, int32_t fill) {
     mo_arena *a = g->arena;
     if (g->failed) return v;
     if (!grow((void **)&a->states, &a->cap_states, a->n_states, sizeof *a->states)) {
@@ -141,6 +151,14 @@ mo_view mo_state_view(mo_graph *g, int rows, int cols, int32_t fill) {
     a->kept_bytes += v.buf->bytes;
     for (int slot = 0; slot < a->slots; slot++) state_fill(a, &a->states[a->n_states - 1], slot);
     return v;
+}
+
+mo_view mo_state_view(mo_graph *g, int rows, int cols, int32_t fill) {
+    return keep(g, mo_scratch(g, rows, cols), fill);
+}
+
+mo_view mo_input_view(mo_graph *g, int rows, int cols, int32_t fill) {
+    return keep(g, view_new(g, g->arena->be->ops->alloc_input, rows, cols), fill);
 }
 
 size_t mo_kv_row_bytes(mo_dtype dtype, int head_dim) {

@@ -76,6 +76,8 @@ size_t mo_graph_tap_bytes(const mo_graph *g);
 mo_view mo_scratch(mo_graph *g, int rows, int cols);
 /* Per-slot state [slots, rows, cols]: kept between frames, `fill` after a reset. */
 mo_view mo_state_view(mo_graph *g, int rows, int cols, int32_t fill);
+/* State that the host writes every frame (alloc_input). */
+mo_view mo_input_view(mo_graph *g, int rows, int cols, int32_t fill);
 /* Parts of a view. */
 mo_view mo_rows(mo_view v, int first, int n);
 mo_view mo_cols(mo_view v, int first, int n);

@@ -89,6 +89,7 @@ void mo_session_clear(moshi_session *s) {
     s->input = MO_INPUT_NONE;
     s->ended = s->end_pulled = s->stepping = s->heard = false;
     s->pcm_at = s->pcm_n = s->codes_at = s->codes_n = 0;
+    s->laid_for = UINT64_MAX;
     s->record_at = s->record_n = 0;
     s->event_at = 0;
     s->ticks = s->frames = 0;
@@ -234,14 +235,15 @@ int moshi_push_end(moshi_session *s) {
     return 0;
 }
 
-static bool has_input(const moshi_session *s) {
+bool mo_session_has_input(const moshi_session *s) {
+    if (s->input == MO_INPUT_NONE) return false;
     if (s->input == MO_INPUT_CODES) return s->codes_n > 0;
     return s->pcm_n >= (size_t)s->engine->info.frame_samples || (s->ended && s->pcm_n > 0);
 }
 
 bool mo_session_ready(moshi_session *s) {
     pthread_mutex_lock(&s->lock);
-    bool ready = s->input != MO_INPUT_NONE && has_input(s) && s->record_n < MOSHI_OUTPUT_FRAMES;
+    bool ready = mo_session_has_input(s) && s->record_n < MOSHI_OUTPUT_FRAMES;
     pthread_mutex_unlock(&s->lock);
     return ready;
 }
@@ -390,7 +392,7 @@ static int emit_part(moshi_session *s, const mo_record *r, int part, moshi_event
 
 /* Everything was delivered: the word still open, then the end. */
 static int pull_end(moshi_session *s, moshi_event *ev) {
-    if (!s->ended || s->end_pulled || s->stepping || has_input(s)) return 0;
+    if (!s->ended || s->end_pulled || s->stepping || mo_session_has_input(s)) return 0;
     ev->frame = s->frames;
     if (s->words.word[0]) {
         words_close(s, &s->records[s->record_at], s->frames);

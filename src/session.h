@@ -46,6 +46,7 @@ struct moshi_session {
     size_t pcm_at, pcm_n;
     int32_t *codes; /* ring [MOSHI_INPUT_FRAMES, user_codebooks + 1 + dep_q] */
     size_t codes_at, codes_n;
+    uint64_t laid_for; /* the engine's frame that the next input lies ready for, UINT64_MAX: none */
     mo_record records[MOSHI_OUTPUT_FRAMES];
     size_t record_at, record_n;
     int event_at;   /* which part of records[record_at] pull gives next */
@@ -59,7 +60,9 @@ struct moshi_session {
     int32_t *tokens_now, *codes_now;
 };
 
-/* Is there a frame of input, and room for its output? Takes the lock. */
+/* Is there a frame of input? The caller holds the lock. */
+bool mo_session_has_input(const moshi_session *s);
+/* The same, and room for its output. Takes the lock. */
 bool mo_session_ready(moshi_session *s);
 /* Put what a step produced into the queue. tokens [1 + dep_q], codes [user_codebooks], pcm NULL
  * when no audio was made. The caller holds the lock. */

@@ -46,10 +46,22 @@ static int narrow_list(moshi_device_info *out, int most, moshi_error *why) {
     return n;
 }
 
+/* Writes while nothing was submitted that is not waited for, and while something was. */
+static struct {
+    bool works;
+    int alone, beside;
+} writes;
+
+static void narrow_write(mo_backend *be, mo_buf *buf, size_t at, const void *src, size_t bytes) {
+    ++*(writes.works ? &writes.beside : &writes.alone);
+    mo_backend_vulkan.write(be, buf, at, src, bytes);
+}
+
 static int narrow_open(mo_backend **out, const mo_backend_options *options, moshi_error *err) {
     int rc = mo_backend_vulkan.open(out, options, err);
     if (rc < 0) return rc;
     narrow.opened = (vk_device *)*out;
+    (*out)->ops = &narrow_ops;
     if (narrow.budget) {
         narrow.opened->lib.fns.GetPhysicalDeviceMemoryProperties2 = small_budget;
         narrow.opened->has_budget = true;
@@ -66,6 +78,7 @@ const mo_backend_ops *mo_backend_at(int i) {
     narrow_ops.name = "narrow";
     narrow_ops.list = narrow_list;
     narrow_ops.open = narrow_open;
+    narrow_ops.write = narrow_write;
     const mo_backend_ops *const known[] = {&mo_backend_vulkan, &narrow_ops, &mo_backend_cpu};
     return i >= 0 && i < 3 ? known[i] : NULL;
 }
@@ -552,7 +565,7 @@ static void test_parts_at_once(mo_backend *be) {
         mo_run parts[] = {{p, 0, 1, some, 9}, {p, 1, 2, some, 9}, {p, 0, 2, all, 9},
                           {q, 0, 3, all, 9},  {p, 0, 2, none, 9}, {p, 0, 2, some, 9},
                           {q, 1, 1, all, 9},  {p, 0, 2, some, 9}};
-        CHECK(be->ops->run_parts(be, parts, 8) == 0, "parts");
+        CHECK(be->ops->run_parts(be, parts, 8, NULL, NULL) == 0, "parts");
         CHECK(parts[4].seconds <= 0 && parts[6].seconds <= 0, "nothing takes no time");
         for (int i = 0; i < 8; i++) CHECK(parts[i].seconds >= 0 && parts[i].seconds < 9, "time");
         CHECK(!((vk_device *)be)->tick_mask || parts[2].seconds > 0, "no time");
@@ -563,7 +576,7 @@ static void test_parts_at_once(mo_backend *be) {
         free(got_m);
     }
     mo_run wrong[] = {{p, 0, 1, all, 0}, {p, 1, 3, all, 0}};
-    CHECK(be->ops->run_parts(be, wrong, 2) == MOSHI_EDEVICE, "ops there are none of");
+    CHECK(be->ops->run_parts(be, wrong, 2, NULL, NULL) == MOSHI_EDEVICE, "ops there are none of");
     bench_close(&a);
     bench_close(&b);
 }
@@ -914,6 +927,9 @@ static void test_placement(const char *name) {
     mo_buf *larger = be->ops->alloc(be, 2 * LARGE);
     CHECK(larger && card.last == CARD_TYPE, "large states in the card's own memory");
     card.out_of_vram = true;
+    mo_buf *input = be->ops->alloc_input(be, LARGE);
+    CHECK(input && ((vk_buffer *)input)->mapped && card.last == HOST_TYPE, "inputs are mapped");
+    be->ops->free(be, input);
     CHECK(be->ops->weight(be, &m, MO_LAYOUT_STRIPS, &other) == MOSHI_ENOMEM &&
               strstr(be->problem, "are needed, the graphics card has"),
           "no place but the host's memory: %s", be->problem);
@@ -1000,12 +1016,14 @@ static struct {
 static VKAPI_ATTR VkResult VKAPI_CALL count_submit(VkQueue queue, uint32_t n, const VkSubmitInfo *i,
                                                    VkFence fence) {
     calls.submitted++;
+    writes.works = true;
     return calls.submit(queue, n, i, fence);
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL count_wait(VkDevice device, uint32_t n, const VkFence *fences,
                                                  VkBool32 all, uint64_t timeout) {
     calls.waited++;
+    writes.works = false;
     return calls.wait(device, n, fences, all, timeout);
 }
 
@@ -1045,6 +1063,7 @@ static void count_calls(vk_device_fns *fns) {
     calls.map = fns->MapMemory;
     calls.allocated = calls.created = calls.begun = 0;
     calls.submitted = calls.waited = calls.mapped = 0;
+    writes.alone = writes.beside = 0;
     fns->QueueSubmit = count_submit;
     fns->WaitForFences = count_wait;
     fns->MapMemory = count_map;
@@ -1103,6 +1122,7 @@ static void test_long_run(void) {
     float *pcm = test_alloc((size_t)info.frame_samples, sizeof *pcm);
     test_signal(pcm, (size_t)info.frame_samples, 3);
     const double start = mo_now_s();
+    moshi_push_pcm(s, pcm, (size_t)info.frame_samples); /* one frame waits while another runs */
     for (long i = 0; i < frames; i++) {
         if (i == WARM) before = resident_kb();
         if (i == WARM) count_calls(&narrow.opened->fns);
@@ -1120,6 +1140,9 @@ static void test_long_run(void) {
     CHECK(calls.submitted == frames - WARM && calls.waited == calls.submitted,
           "%d submissions and %d waits in %ld frames", calls.submitted, calls.waited,
           frames - WARM);
+    CHECK(writes.alone == 0 && writes.beside == frames - WARM,
+          "%d inputs written before a frame, %d while the one before ran", writes.alone,
+          writes.beside);
     check_stages(e, (uint64_t)frames, mo_now_s() - start);
     if (asked) fprintf(stderr, "%ld frames: %ld KB more\n", frames - WARM, growth);
     moshi_engine_close(e);

@@ -254,17 +254,8 @@ static const char *kernels(const mo_backend *be) {
 
 /* ---- submitting ----------------------------------------------------------------------------- */
 
-bool mo_vk_submit(vk_device *d, const VkCommandBuffer *commands, int n) {
-    const VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
-                               .commandBufferCount = (uint32_t)n,
-                               .pCommandBuffers = commands};
-    if (d->lost) return false;
-    VkResult rc = d->fns.QueueSubmit(d->queue, 1, &info, d->fence);
-    if (rc == VK_SUCCESS) {
-        rc = d->fns.WaitForFences(d->device, 1, &d->fence, VK_TRUE, TIMEOUT_NS);
-        d->stuck = rc == VK_TIMEOUT;
-    }
-    if (rc == VK_SUCCESS) rc = d->fns.ResetFences(d->device, 1, &d->fence);
+/* Is the device still there after this answer? If not, note why. */
+static bool goes_on(vk_device *d, VkResult rc) {
     d->lost = rc != VK_SUCCESS;
     if (d->stuck)
         mo_backend_problem(&d->base, "the graphics card gave no answer within %d seconds",
@@ -275,6 +266,24 @@ bool mo_vk_submit(vk_device *d, const VkCommandBuffer *commands, int n) {
     else if (d->lost)
         mo_backend_problem(&d->base, "the graphics card's driver failed (error %d)", (int)rc);
     return !d->lost;
+}
+
+bool mo_vk_start(vk_device *d, const VkCommandBuffer *commands, int n) {
+    const VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+                               .commandBufferCount = (uint32_t)n,
+                               .pCommandBuffers = commands};
+    return !d->lost && goes_on(d, d->fns.QueueSubmit(d->queue, 1, &info, d->fence));
+}
+
+bool mo_vk_wait(vk_device *d) {
+    VkResult rc = d->fns.WaitForFences(d->device, 1, &d->fence, VK_TRUE, TIMEOUT_NS);
+    d->stuck = rc == VK_TIMEOUT;
+    if (rc == VK_SUCCESS) rc = d->fns.ResetFences(d->device, 1, &d->fence);
+    return goes_on(d, rc);
+}
+
+bool mo_vk_submit(vk_device *d, const VkCommandBuffer *commands, int n) {
+    return mo_vk_start(d, commands, n) && mo_vk_wait(d);
 }
 
 /* ---- memory and weights --------------------------------------------------------------------- */
@@ -288,6 +297,11 @@ static mo_buf *alloc(mo_backend *be, size_t bytes) {
                            : bytes <= WINDOW_BYTES ? VK_SEEN_IF_LOCAL
                                                    : VK_UNSEEN;
     vk_buffer *b = mo_vk_buffer_new(d, bytes, sight);
+    return b ? &b->base : NULL;
+}
+
+static mo_buf *alloc_input(mo_backend *be, size_t bytes) {
+    vk_buffer *b = mo_vk_buffer_new(vk_device_of(be), bytes, VK_SEEN);
     return b ? &b->base : NULL;
 }
 
@@ -365,6 +379,7 @@ const mo_backend_ops mo_backend_vulkan = {.name = "vulkan",
                                           .open = open_device,
                                           .close = close_device,
                                           .alloc = alloc,
+                                          .alloc_input = alloc_input,
                                           .free = free_buf,
                                           .write = write_buf,
                                           .read = read_buf,

@@ -206,10 +206,20 @@ static double part_seconds(const mo_program *p, const vk_part *part) {
     return (double)ticks * (double)d->limits.timestampPeriod * 1e-9;
 }
 
-static bool submit(vk_device *d, batch *b) {
+/* What the host does while the device works. */
+typedef struct aside {
+    void (*fn)(void *user);
+    void *user;
+} aside;
+
+static bool submit(vk_device *d, batch *b, aside meanwhile) {
     VkCommandBuffer commands[VK_TOGETHER];
     for (int i = 0; i < b->n; i++) commands[i] = b->recorded[i]->commands;
-    if (b->n > 0 && !mo_vk_submit(d, commands, b->n)) return false;
+    if (b->n > 0) {
+        if (!mo_vk_start(d, commands, b->n)) return false;
+        if (meanwhile.fn) meanwhile.fn(meanwhile.user);
+        if (!mo_vk_wait(d)) return false;
+    }
     for (int i = 0; i < b->n; i++)
         b->parts[i]->seconds = part_seconds(b->parts[i]->program, b->recorded[i]);
     b->n = 0;
@@ -242,7 +252,8 @@ static bool set_flags(const mo_run *part) {
     return any;
 }
 
-int mo_vk_run_parts(mo_backend *be, mo_run *parts, int n) {
+int mo_vk_run_parts(mo_backend *be, mo_run *parts, int n, void (*meanwhile)(void *user),
+                    void *user) {
     vk_device *d = vk_device_of(be);
     batch b = {0};
     for (int i = 0; i < n; i++) {
@@ -250,15 +261,15 @@ int mo_vk_run_parts(mo_backend *be, mo_run *parts, int n) {
         part->seconds = 0;
         if (d->lost || part->first < 0 || part->first > part->last || part->last > part->program->n)
             return MOSHI_EDEVICE;
-        if (!fits(&b, part) && !submit(d, &b)) return MOSHI_EDEVICE;
+        if (!fits(&b, part) && !submit(d, &b, (aside){NULL, NULL})) return MOSHI_EDEVICE;
         if (!set_flags(part) || part->first == part->last) continue;
         b.parts[b.n] = part;
         b.recorded[b.n] = mo_vk_program_part(part->program, part->first, part->last);
         if (!b.recorded[b.n++]) return MOSHI_EDEVICE;
     }
-    return submit(d, &b) && !d->lost ? 0 : MOSHI_EDEVICE;
+    return submit(d, &b, (aside){meanwhile, user}) && !d->lost ? 0 : MOSHI_EDEVICE;
 }
 
 int mo_vk_run(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec) {
-    return mo_vk_run_parts(be, &(mo_run){p, first, last, exec, 0}, 1);
+    return mo_vk_run_parts(be, &(mo_run){p, first, last, exec, 0}, 1, NULL, NULL);
 }

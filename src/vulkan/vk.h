@@ -195,7 +195,9 @@ static inline vk_device *vk_device_of(mo_backend *be) {
     return (vk_device *)be;
 }
 
-/* Submit and wait; false: the device is lost, now or before. */
+/* Submit; wait for what was submitted; both. False: the device is lost, now or before. */
+bool mo_vk_start(vk_device *d, const VkCommandBuffer *commands, int n);
+bool mo_vk_wait(vk_device *d);
 bool mo_vk_submit(vk_device *d, const VkCommandBuffer *commands, int n);
 
 /* ---- memory --------------------------------------------------------------------------------- */
@@ -339,6 +341,7 @@ void mo_vk_tune(mo_program *p);
 mo_program *mo_vk_record(mo_backend *be, const mo_op *ops, int n, int slots);
 void mo_vk_program_free(mo_backend *be, mo_program *p);
 int mo_vk_run(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec);
-int mo_vk_run_parts(mo_backend *be, mo_run *parts, int n);
+int mo_vk_run_parts(mo_backend *be, mo_run *parts, int n, void (*meanwhile)(void *user),
+                    void *user);
 
 #endif

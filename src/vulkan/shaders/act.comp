@@ -1,11 +1,12 @@
 #version 450
-// act.comp - out = f(in), and the gate silu(in) * in.
+// act.comp - out = f(in), and the gate silu(in) * in. What is only copied need not be a float, and a
+// device may lose the small ones: words are read and written.
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 
 layout(local_size_x = 64) in;
-layout(set = 0, binding = 1) readonly buffer In { float data[]; } src;
-layout(set = 0, binding = 2) buffer Out { float data[]; } dst;
+layout(set = 0, binding = 1) readonly buffer In { uint data[]; } src;
+layout(set = 0, binding = 2) buffer Out { uint data[]; } dst;
 layout(push_constant) uniform Push {
     view src, dst;
     uint rows, units, cols, kind;
@@ -36,9 +37,13 @@ void main() {
     uint c = gl_GlobalInvocationID.x, u = unit();
     if (u >= p.units || c >= p.cols || !takes_part(u / p.rows)) return;
     uint a = at(p.src, u / p.rows, u % p.rows) + c, o = at(p.dst, u / p.rows, u % p.rows) + c;
-    float x = src.data[a], y = x;
-    if (p.kind == 1u) y = elu(x);
-    if (p.kind == 2u) y = gelu(x);
-    if (p.kind == 3u) y = div_nearest(x, 1.0 + exp_of(-x)) * src.data[a + p.cols];
-    dst.data[o] = y;
+    uint word = src.data[a];
+    float x = uintBitsToFloat(word);
+    if (p.kind == 1u) word = floatBitsToUint(elu(x));
+    if (p.kind == 2u) word = floatBitsToUint(gelu(x));
+    if (p.kind == 3u) {
+        float by = uintBitsToFloat(src.data[a + p.cols]);
+        word = floatBitsToUint(div_nearest(x, 1.0 + exp_of(-x)) * by);
+    }
+    dst.data[o] = word;
 }
