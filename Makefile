@@ -110,8 +110,10 @@ TEST_SRC := $(wildcard tests/test_*.c)
 HELPER_SRC := tests/http_server.c tests/inject.c
 # Devices with one thing wrong each, in the place of src/devices.c.
 FAULTY_SRC := tests/faulty_devices.c
+# A libvulkan that fails on request, around the real one.
+LOST_SRC := tests/lost_vulkan.c
 # Linked into every test: reference implementations, model generators, file helpers.
-TEST_COMMON_SRC := $(filter-out $(TEST_SRC) $(HELPER_SRC) $(FAULTY_SRC),$(wildcard tests/*.c))
+TEST_COMMON_SRC := $(filter-out $(TEST_SRC) $(HELPER_SRC) $(FAULTY_SRC) $(LOST_SRC),$(wildcard tests/*.c))
 TEST_SCRIPTS := $(wildcard tests/test_*.sh)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_SRC := $(wildcard tests/bench/*.c)
@@ -127,7 +129,8 @@ FAULTY_OBJ := $(FAULTY_SRC:%.c=$(B)/%.o)
 FUZZ_OBJ := $(FUZZ_SRC:%.c=$(B)/%.o)
 BENCH_OBJ := $(BENCH_SRC:%.c=$(B)/%.o)
 TESTS := $(TEST_SRC:%.c=$(B)/%)
-HELPERS := $(HELPER_SRC:%.c=$(B)/%) $(B)/tests/moshi-faulty
+LOST := $(if $(HAVE_VULKAN),$(if $(filter Darwin,$(OS)),,$(B)/tests/lost/libvulkan.so.1))
+HELPERS := $(HELPER_SRC:%.c=$(B)/%) $(B)/tests/moshi-faulty $(LOST)
 FUZZERS := $(FUZZ_SRC:%.c=$(B)/%)
 BENCHES := $(BENCH_SRC:%.c=$(B)/%)
 
@@ -293,6 +296,12 @@ $(B)/tests/test_selftest: $(FAULTY_OBJ)
 $(B)/tests/moshi-faulty: $(APP_OBJ) $(FAULTY_OBJ) $(B)/libmoshi.a
 	$(call say,LD)
 	$(Q)$(CC) $(SANFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(APP_LIBS)
+
+# It stays loaded, under the name it is looked for: else the real one would be found in its place.
+$(B)/tests/lost/libvulkan.so.1: $(LOST_SRC) | need-compiler
+	$(call say,LD)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(VULKAN_CFLAGS) -shared -fPIC -Wl,-z,nodelete -Wl,-soname,libvulkan.so.1 -o $@ $< -ldl
 
 test: lib program tests
 	@MAKE='$(MAKE)' CC='$(CC)' SAN='$(SAN)' B='$(B)' PKG_CONFIG='$(PKG_CONFIG)' \

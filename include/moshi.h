@@ -310,7 +310,8 @@ MOSHI_API void moshi_session_close(moshi_session *session);
 /* Give `n` samples of the user's speech: mono float at the engine's rate, nominal range -1..1. Any
  * n; results do not depend on how the stream is cut. Returns how many samples were taken (fewer
  * when the input queue of MOSHI_INPUT_FRAMES frames is full: step, then push the rest),
- * MOSHI_EINVAL for NaN or infinite samples (none taken), MOSHI_EEND after moshi_push_end(). */
+ * MOSHI_EINVAL for NaN or infinite samples (none taken), without a codec and with a model that
+ * listens to nobody, MOSHI_EEND after moshi_push_end(). */
 MOSHI_API int moshi_push_pcm(moshi_session *session, const float *pcm, size_t n);
 
 /* Give whole frames as tokens instead of samples, for replay and teacher forcing. `codes` is

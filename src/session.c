@@ -183,6 +183,7 @@ static int push_pcm(moshi_session *s, const float *pcm, size_t n) {
 
 int moshi_push_pcm(moshi_session *s, const float *pcm, size_t n) {
     if (!s || (!pcm && n) || !s->engine->has_codec) return MOSHI_EINVAL;
+    if (!s->engine->info.user_codebooks) return MOSHI_EINVAL; /* nobody is listened to */
     pthread_mutex_lock(&s->lock);
     int rc = push_pcm(s, pcm, n);
     pthread_mutex_unlock(&s->lock);

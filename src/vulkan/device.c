@@ -199,6 +199,7 @@ static int open_physical(vk_device *d, const mo_backend_options *options, moshi_
     memset(&info, 0, sizeof info);
     mo_vk_lib_describe(&d->lib, nth, &info);
     d->physical = d->lib.devices[nth];
+    snprintf(d->title, sizeof d->title, "%s (%.90s)", info.name, info.description);
     if (!measure(d, &lacks))
         return mo_fail(err, MOSHI_EDEVICE, "%s: %s has no %s", info.name, info.description, lacks);
     int family = queue_family(d);
@@ -258,13 +259,15 @@ static const char *kernels(const mo_backend *be) {
 static bool goes_on(vk_device *d, VkResult rc) {
     d->lost = rc != VK_SUCCESS;
     if (d->stuck)
-        mo_backend_problem(&d->base, "the graphics card gave no answer within %d seconds",
+        mo_backend_problem(&d->base, "%s: wanted an answer, found none within %d seconds", d->title,
                            (int)(TIMEOUT_NS / 1000000000));
     else if (rc == VK_ERROR_DEVICE_LOST)
-        mo_backend_problem(&d->base, "the driver has lost the graphics card; its log, or the "
-                                     "system's, may say why");
+        mo_backend_problem(&d->base,
+                           "%s: the driver has lost it; its log, or the system's, may say "
+                           "why",
+                           d->title);
     else if (d->lost)
-        mo_backend_problem(&d->base, "the graphics card's driver failed (error %d)", (int)rc);
+        mo_backend_problem(&d->base, "%s: its driver failed (error %d)", d->title, (int)rc);
     return !d->lost;
 }
 

@@ -117,9 +117,10 @@ static vk_block *place(vk_device *d, vk_sight sight, const VkMemoryRequirements 
 static void no_room(vk_device *d, VkDeviceSize bytes) {
     uint64_t free_bytes = mo_vk_room(&d->base);
     if (free_bytes == UINT64_MAX)
-        mo_backend_problem(&d->base, "the driver gives no %.2f MB more", (double)bytes * 1e-6);
+        mo_backend_problem(&d->base, "%s: wanted %.2f MB more, its driver gives none", d->title,
+                           (double)bytes * 1e-6);
     else
-        mo_backend_problem(&d->base, "%.2f MB more are needed, the graphics card has %.2f MB free",
+        mo_backend_problem(&d->base, "%s: wanted %.2f MB more, found %.2f MB free", d->title,
                            (double)bytes * 1e-6, (double)free_bytes * 1e-6);
 }
 

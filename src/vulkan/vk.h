@@ -156,6 +156,7 @@ typedef struct vk_device {
     vk_lib lib;
     vk_device_fns fns;
     VkPhysicalDevice physical;
+    char title[160]; /* "vulkan:0 (name)", for messages */
     VkPhysicalDeviceLimits limits;
     vk_identity identity;
     VkPhysicalDeviceMemoryProperties memory;
