@@ -110,8 +110,8 @@ static int cpu_open(mo_backend **out, const mo_backend_options *options, moshi_e
     be->qkernels = mo_qkernels_get(be->level);
     be->pieces = mo_pieces_get(be->level);
     be->digits = mo_digits_get(be->level);
-    be->weights = mo_memory_open();
-    be->states = mo_memory_open();
+    be->weights = mo_memory_open(true);
+    be->states = mo_memory_open(false);
     if (!be->weights || !be->states) {
         cpu_close(&be->base);
         return mo_fail(err, MOSHI_ENOMEM, "cpu: out of memory");

@@ -44,14 +44,16 @@ typedef struct piece {
 } piece;
 
 struct mo_memory {
+    bool large_alone;
     pthread_mutex_t lock;
     block *open; /* the one that still has room */
     size_t next; /* bytes of the next one */
 };
 
-mo_memory *mo_memory_open(void) {
+mo_memory *mo_memory_open(bool large_alone) {
     mo_memory *m = mo_calloc(1, sizeof *m);
     if (!m) return NULL;
+    m->large_alone = large_alone;
     m->next = HUGE_PAGE;
     if (pthread_mutex_init(&m->lock, NULL) == 0) return m;
     free(m);
@@ -66,9 +68,9 @@ void mo_memory_close(mo_memory *m) {
 
 /* The last part of a page stays in small ones, or every matrix would take up to 2 MB more than it
  * has. */
-static pages pages_new(size_t bytes) {
+static pages pages_new(size_t bytes, bool large) {
     pages p = {0};
-    if (bytes < HUGE_PAGE || SHARED_MOST == 0) {
+    if (!large || bytes < HUGE_PAGE || SHARED_MOST == 0) {
         p.data = mo_aligned_calloc(bytes);
         return p;
     }
@@ -95,7 +97,7 @@ static block *block_new(mo_memory *m, size_t least) {
     if (!b) return NULL;
     while (m->next < least) m->next *= 2;
     b->bytes = m->next;
-    b->pages = pages_new(b->bytes);
+    b->pages = pages_new(b->bytes, true);
     if (!b->pages.data) {
         free(b);
         return NULL;
@@ -133,7 +135,7 @@ mo_buf *mo_memory_get(mo_memory *m, size_t bytes) {
         take_shared(m, p, bytes);
         pthread_mutex_unlock(&m->lock);
     } else {
-        p->own = pages_new(bytes);
+        p->own = pages_new(bytes, m->large_alone);
         p->buf.data = p->own.data;
     }
     if (p->buf.data) return &p->buf;

@@ -9,8 +9,11 @@
 
 typedef struct mo_memory mo_memory;
 
-/* NULL: out of memory. */
-mo_memory *mo_memory_open(void);
+/* `large_alone`: what is too large to share pages has large ones, too. Not for caches of keys and
+ * values, of which a conversation fills a little at a time in all places: every page would be taken
+ * with the first frame, 4.1 GB by 16 conversations that need 1.0 for a while. NULL: out of memory.
+ */
+mo_memory *mo_memory_open(bool large_alone);
 void mo_memory_close(mo_memory *m);
 
 /* Zeroed, 64-byte aligned; NULL when out of memory. From any thread. */
