@@ -70,4 +70,18 @@ ends 4 vulkan:0 "vulkan:0 (" "wanted an answer, found none within 120 seconds"
 what="a card without memory"
 LOST_VULKAN=full:30
 ends 4 vulkan:0 "does not work: out of memory" "vulkan:0 (" "wanted " " MB"
+
+# Once a trial has found that the card works, memory is what is missing, not the card.
+what="a card that works"
+LOST_VULKAN=
+{
+    printf 'RIFF\244\045\000\000WAVEfmt \020\000\000\000\001\000\001\000\300\135\000\000'
+    printf '\200\273\000\000\002\000\020\000data\200\045\000\000'
+    head -c 9600 /dev/zero
+} >short.wav
+sample=$dir/short.wav
+if "$moshi" reply short.wav -o b.wav --device vulkan:0 --tail 0 --quiet >out 2>err; then ok; else fail "$what"; fi
+what="a card whose memory others have taken"
+LOST_VULKAN=full:30
+ends 5 vulkan:0 "out of memory" "vulkan:0 (" "wanted " " MB"
 done_testing
