@@ -116,12 +116,13 @@ static int gather(moshi_engine *e) {
     int ready = 0;
     for (int i = 0; i < e->slots; i++) {
         moshi_session *s = e->sessions[i];
-        e->exec[i] = e->exec_pcm[i] = e->exec_twice[i] = e->exec_audio[i] = 0;
+        e->exec[i] = e->exec_pcm[i] = e->exec_twice[i] = e->exec_audio[i] = e->exec_ahead[i] = 0;
         if (!s || !mo_session_ready(s)) continue;
         pthread_mutex_lock(&s->lock);
         e->exec[i] = 1;
         e->exec_audio[i] = e->has_decoder && !(s->options.flags & MOSHI_NO_AUDIO);
         const bool pcm = s->input == MO_INPUT_PCM;
+        e->exec_ahead[i] = pcm;            /* until begin_ahead() knows who has more */
         e->exec_pcm[i] = pcm && !s->heard; /* the encoder may have been at it ahead */
         e->exec_twice[i] = pcm && s->ticks == 0 && !(s->options.flags & MOSHI_FIRST_FRAME_SERVER);
         s->stepping = true;
@@ -273,11 +274,11 @@ static int hear_ahead(void *engine) {
 static bool begin_ahead(moshi_engine *e) {
     for (int i = 0; i < e->slots; i++) {
         moshi_session *s = e->sessions[i];
-        e->exec_ahead[i] = 0;
-        if (!e->exec[i] || s->input != MO_INPUT_PCM || e->trace.fn) continue;
-        if (s->ticks == 0 && (s->options.flags & MOSHI_FIRST_FRAME_SERVER)) continue;
+        if (!e->exec_ahead[i]) continue;
+        const bool server = s->ticks == 0 && (s->options.flags & MOSHI_FIRST_FRAME_SERVER);
         pthread_mutex_lock(&s->lock);
-        e->exec_ahead[i] = s->heard = s->pcm_n >= (size_t)e->info.frame_samples;
+        s->heard = s->pcm_n >= (size_t)e->info.frame_samples && !server && !e->trace.fn;
+        e->exec_ahead[i] = s->heard;
         if (s->heard) lay_pcm(e, s, &e->inputs);
         pthread_mutex_unlock(&s->lock);
     }
@@ -292,7 +293,7 @@ static int run_beside(moshi_engine *e, const frame_plan *plan) {
     int rc = run_in_turn(e, plan, 0, encode);
     if (rc < 0) return rc;
     for (int i = 0; i < e->slots; i++) {
-        if (!e->exec[i] || e->sessions[i]->input != MO_INPUT_PCM) continue;
+        if (!e->exec_ahead[i]) continue;
         slot_read(e, &e->heard, i, e->codes, (size_t)e->info.user_codebooks);
         slot_write(e, &e->model.lm.user_codes, i, e->codes, (size_t)e->info.user_codebooks);
     }
