@@ -243,7 +243,7 @@ MOSHI_API void moshi_engine_close(moshi_engine *engine);
 /* Facts of an open engine. Pointers are borrowed until moshi_engine_close(). */
 typedef struct moshi_engine_info {
     const char *model_type; /* config.json's model_type, or "moshi" */
-    const char *device;     /* "cpu" */
+    const char *device;     /* "cpu", "vulkan:0" */
     const char *kernels;    /* instruction-set level in use: "amx_bf16", "amx", "avx512_vnni",
                                "avx512", "avx2_vnni", "avx2", "neon_dot", "neon", "c"; "vulkan" with
                                what is used of the card beyond the plain: "vulkan+subgroup+dot" */

@@ -3,6 +3,7 @@
  *
  *   lost:N    from the Nth frame of a process on the driver reports the device lost
  *   silent:N  from then on it gives no answer
+ *   slow:N    to the Nth frame it gives none until it is asked again
  *   full:N    it has no more than N MB
  *
  * A frame is a submission of several command buffers. Never installed. */
@@ -18,7 +19,7 @@ static struct {
     PFN_vkQueueSubmit submit;
     PFN_vkWaitForFences wait;
     PFN_vkAllocateMemory allocate;
-    int frames;
+    int frames, slept;
     VkDeviceSize bytes;
 } real;
 
@@ -40,6 +41,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL submit(VkQueue queue, uint32_t n, const Vk
 static VKAPI_ATTR VkResult VKAPI_CALL wait_for(VkDevice device, uint32_t n, const VkFence *fences,
                                                VkBool32 all, uint64_t timeout) {
     const long silent = wanted("silent");
+    if (wanted("slow") == real.frames && !real.slept++) return VK_TIMEOUT;
     VkResult rc = real.wait(device, n, fences, all, timeout);
     return silent >= 0 && real.frames >= silent ? VK_TIMEOUT : rc;
 }

@@ -81,6 +81,13 @@ LOST_VULKAN=
 } >short.wav
 sample=$dir/short.wav
 if "$moshi" reply short.wav -o b.wav --device vulkan:0 --tail 0 --quiet >out 2>err; then ok; else fail "$what"; fi
+what="a program that was stopped in a frame"
+LOST_VULKAN=slow:2
+if "$moshi" reply short.wav -o c.wav --device vulkan:0 --tail 0 --quiet >out 2>err && cmp b.wav c.wav; then
+    ok
+else
+    fail "$what"
+fi
 what="a card whose memory others have taken"
 LOST_VULKAN=full:30
 ends 5 vulkan:0 "out of memory" "vulkan:0 (" "wanted " " MB"

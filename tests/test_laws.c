@@ -404,12 +404,13 @@ static uint64_t frames_heard(const moshi_engine *engine) {
     return info.runs;
 }
 
-/* It is at the next frame when that is there, and never at one twice. */
+/* It is at the next frame when that is there, and never at one twice; cards have none. */
 static void law_ahead_works(int threads) {
     codec_threads = threads;
     moshi_engine *engine = open_made(1, 1);
     moshi_engine_info info;
     moshi_engine_get_info(engine, &info);
+    if (strncmp(info.device, "cpu", 3) != 0) threads = 0;
     CHECK(info.codec_threads == threads, "%d threads hear, not %d", info.codec_threads, threads);
     moshi_session *session = open_session(engine, &sampled);
     const size_t frame = (size_t)info.frame_samples;

@@ -279,7 +279,10 @@ bool mo_vk_start(vk_device *d, const VkCommandBuffer *commands, int n) {
 }
 
 bool mo_vk_wait(vk_device *d) {
-    VkResult rc = d->fns.WaitForFences(d->device, 1, &d->fence, VK_TRUE, TIMEOUT_NS);
+    VkResult rc = VK_TIMEOUT;
+    /* In halves: while this process is stopped (Ctrl-Z, a debugger) its time runs out, too. */
+    for (int half = 0; half < 2 && rc == VK_TIMEOUT; half++)
+        rc = d->fns.WaitForFences(d->device, 1, &d->fence, VK_TRUE, TIMEOUT_NS / 2);
     d->stuck = rc == VK_TIMEOUT;
     if (rc == VK_SUCCESS) rc = d->fns.ResetFences(d->device, 1, &d->fence);
     return goes_on(d, rc);
