@@ -236,6 +236,7 @@ static bool lower(mo_program *p, const mo_op *ops) {
         if (need > p->scratch_floats) p->scratch_floats = need;
         if (i > 0 && ops[i - 1].kind == MO_OP_ACT && ops[i].kind == MO_OP_LINEAR)
             mo_plan_join(plan - 1, plan, &ops[i - 1].u.act);
+        plan->roped = i > 0 && mo_plan_can_rope(plan, plan - 1);
         if (!mo_plan_prepares(plan)) continue;
         p->plans[n] = *plan;
         plan->prepare = true;
@@ -352,6 +353,10 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
             ex.gate = ph.plan;
             continue;
         }
+        if (i + 1 < p->starts[last] && p->plans[i + 1].roped) {
+            ex.rope = ph.plan;
+            continue;
+        }
         if (i + 1 < p->starts[last] && ph.plan->joined) {
             ex.before = true;
             continue;
@@ -359,7 +364,7 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
         cut(&ph);
         mo_pool_charge(pool, mo_plan_is_product(ph.plan) ? PRODUCTS : REST);
         mo_pool_run(pool, phase_chunk, &ph, ph.chunks);
-        ex.gate = NULL;
+        ex.gate = ex.rope = NULL;
         ex.before = false;
     }
     mo_pool_awake(pool, false);

@@ -521,6 +521,13 @@ static void rope_kv_run(const mo_plan *plan, const mo_exec *ex, int unit0, int u
     }
 }
 
+bool mo_plan_can_rope(const mo_plan *attend, const mo_plan *rope) {
+    if (attend->op.kind != MO_OP_ATTEND || rope->op.kind != MO_OP_ROPE_KV) return false;
+    const mo_kv *to = &attend->op.u.attend.kv, *from = &rope->op.u.rope_kv.kv;
+    return to->k == from->k && to->v == from->v && to->kv_heads == attend->op.u.attend.heads &&
+           same_rows(&attend->op.u.attend.qkv, &rope->op.u.rope_kv.qkv);
+}
+
 /* Most positions a query can see. */
 static int attend_reach(const mo_op_attend *op) {
     return op->context < op->kv.capacity ? op->context : op->kv.capacity;
@@ -550,6 +557,7 @@ static void attend_run(const mo_plan *plan, const mo_exec *ex, int unit0, int un
                          .scale = (float)(1.0 / sqrt((double)hd))};
     for (int unit = unit0; unit < unit1; unit++) {
         int slot = ex->active[unit / op->heads], h = unit % op->heads;
+        if (ex->rope) rope_kv_run(ex->rope, ex, unit, unit + 1, thread);
         int kv_head = h / (op->heads / op->kv.kv_heads);
         int64_t first = position_of(&op->pos, op->static_pos, slot);
         int64_t oldest = first + op->out.rows - op->kv.capacity; /* still in the ring */

@@ -19,6 +19,7 @@ typedef struct mo_exec {
     size_t scratch_floats;
     uint8_t *records;           /* quantised or split activations of the op at hand */
     const struct mo_plan *gate; /* the ACT_MUL that a plan with `prepare` does, too; NULL: none */
+    const struct mo_plan *rope; /* the ROPE_KV that an ATTEND does, too; NULL: none */
     bool before;                /* an activation was left to the op at hand, see mo_plan_join */
 } mo_exec;
 
@@ -30,6 +31,7 @@ typedef struct mo_plan {
     mo_linear_job linear;   /* LINEAR: everything but `active` */
     mo_qshape shape;        /* LINEAR: form NONE for weights that are floats */
     mo_pieces_shape split;  /* LINEAR: pieces 0 for weights that are not split */
+    bool roped;             /* ATTEND: the plan before it is the ROPE_KV of the same heads */
     bool window;            /* inputs are split block by block of rows, each for itself */
     bool joined;            /* ACT: may be left to the next op */
     mo_op_act act;          /* LINEAR: that activation */
@@ -48,6 +50,9 @@ bool mo_plan_prepares(const mo_plan *plan);
 /* Can a plan with `prepare` do what `gate` does, block by block? Then a block goes from one to the
  * other in the first-level cache, and threads wait for each other once less. */
 bool mo_plan_can_gate(const mo_plan *plan, const mo_plan *gate);
+/* Can an ATTEND do what `rope` does, head by head? Then threads wait for each other once less, and
+ * a head's queries stay in the core's cache. */
+bool mo_plan_can_rope(const mo_plan *attend, const mo_plan *rope);
 /* Bytes of quantised or split activations of all slots; false: more than there can be. */
 bool mo_plan_record_bytes(const mo_plan *plan, int slots, size_t *bytes);
 /* Units are independent of each other; any split of 0 .. units-1 gives the same bits. */
