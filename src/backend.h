@@ -56,7 +56,7 @@ typedef struct mo_matrix {
     /* MO_F32 in strips: 0, or how many pieces (2 or 3) a device may split the numbers into where
      * that is faster: see mo_op_linear. */
     int pieces;
-    /* MO_F32 or MO_F16 in strips: 0, or in how many digits (2 or 3) a device may hold the numbers
+    /* MO_F32 or MO_F16 in strips: 0, or in how many digits (1 to 3) a device may hold the numbers
      * where that is faster: see mo_op_linear. */
     int digits;
     /* NULL, or to be called for all rows, in any pieces, by any threads, shortly before they are
@@ -164,13 +164,15 @@ typedef struct mo_op_norm {
  * 32, one of its halves, and one of every block's products of pieces; numbers below 2^-100 may
  * count as zero. With three pieces that is less than K, which a plain sum may be off by.
  * On weights in digits, too, K inputs of a row are C = in.cols for each tap. Weights are rounded to
- * whole numbers times a step, top / 8355711 with three digits and top / 32639 with two, top the
- * largest magnitude of their row; inputs to whole numbers below 2^30 and 2^22 times a power of two.
+ * whole numbers times a step, top / 8355711 with three digits, top / 32639 with two and top / 127
+ * with one, top the largest magnitude of their row; inputs to whole numbers below 2^30, 2^22 and
+ * 2^14 times a power of two, which puts them off by at most 2^-30, 2^-22 and 2^-14 of the largest.
  * Products of their digits are added up exactly, tap by tap and place by place; what float
  * operations then round, those of the taps in order, is the same for every row whatever rows come
  * with it. It differs from the exact sum by at most 2^-24 (s K top(w) top(x) + (taps + 8) sum |w
- * x|) with s 1.1 for three digits and 270 for two, top(x) the largest magnitude of the inputs; rows
- * with no weight above 2^-90 may count as zero, and so may rows with no input above 2^-94.
+ * x|) with s 1.1 for three digits, 270 for two and 67300 for one, top(x) the largest magnitude of
+ * the inputs; rows with no weight above 2^-90 may count as zero, and so may rows with no input
+ * above 2^-94.
  * in has (out.rows - 1) * stride + (taps - 1) * dilation + 1 rows.
  * A transposed convolution is this op too: see layers.c. */
 typedef struct mo_op_linear {
@@ -253,12 +255,15 @@ typedef struct mo_op_upsample {
 } mo_op_upsample;
 
 /* One stage of residual vector quantisation. scores[row][j] = x.e_j - |e_j|^2 / 2 from a linear op
- * on the codebook, or on one whose entries are at most `blur` away from it (Euclidean distance).
- * Picks the entry nearest to residual[row] (ties: first index), exactly: every entry whose score is
- * within the error bound of the best is measured again in double precision. Writes
- * codes[row][0] and subtracts the entry from residual[row]. codebook: STRIPS [bins, dim] f32. */
+ * on the codebook, or on a coarser copy of it: besides what float32 sums round, a score is then off
+ * by up to |x| blurs[j], of which the largest is `blur`, and an entry of the copy is no longer than
+ * |e_j| + blurs[j]. Picks the entry nearest to residual[row] (ties: first index), exactly: every
+ * entry whose score is within the error bound of the best is measured again in double precision.
+ * Writes codes[row][0] and subtracts the entry from residual[row]. codebook: [bins, dim] f32,
+ * STRIPS, or ROWS on devices that keep the copy in digits. */
 typedef struct mo_op_rvq_pick {
     const mo_weight *codebook;
+    const mo_weight *blurs; /* ROWS [1, bins] f32; NULL: `blur` for all */
     float blur;
     mo_view scores, residual;
     mo_view codes; /* i32 [rows, 1] */

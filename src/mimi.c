@@ -188,10 +188,12 @@ static void load_quantizer(mo_loader *ld, mo_mimi *m) {
             mo_load_ignore(ld, p);
             continue;
         }
-        ld->half = m->has_encoder && is_large(cfg); /* exact all the same */
+        ld->half = m->has_encoder && is_large(cfg); /* exact all the same, and so are digits */
+        ld->digits = ld->half ? 1 : 0;
         m->search[c] = mo_load_codebook(ld, cfg->bins, cfg->codebook_dim, p);
         m->entries[c] = m->search[c].entries;
         ld->half = false;
+        ld->digits = 0;
     }
 }
 
@@ -333,7 +335,12 @@ static void record_rvq_encode(mo_graph *g, const mo_mimi *m, mo_view latent, con
             .w = book->search, .bias = book->half_norms, .in = residual, .out = scores};
         score.taps = score.stride = score.dilation = 1;
         mo_linear(g, &score);
-        mo_rvq_pick(g, book->entries, book->blur, scores, residual, mo_cols(codes, c, 1));
+        mo_rvq_pick(g, &(mo_op_rvq_pick){.codebook = book->entries,
+                                         .blurs = book->blurs,
+                                         .blur = book->blur,
+                                         .scores = scores,
+                                         .residual = residual,
+                                         .codes = mo_cols(codes, c, 1)});
     }
 }
 

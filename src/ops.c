@@ -401,15 +401,15 @@ void mo_upsample(mo_graph *g, const mo_weight *w, int taps, int stride, mo_view 
     graph_add(g, &op);
 }
 
-void mo_rvq_pick(mo_graph *g, const mo_weight *codebook, float blur, mo_view scores,
-                 mo_view residual, mo_view codes) {
+void mo_rvq_pick(mo_graph *g, const mo_op_rvq_pick *o) {
     if (g->failed) return;
-    bool ok = weight_fits(g, MO_OP_RVQ_PICK, codebook) && scores.cols == codebook->rows &&
-              residual.cols == codebook->cols && codes.cols == 1 && scores.rows == residual.rows &&
-              codes.rows == residual.rows;
+    bool ok = weight_fits(g, MO_OP_RVQ_PICK, o->codebook) && o->scores.cols == o->codebook->rows &&
+              o->residual.cols == o->codebook->cols && o->codes.cols == 1 &&
+              o->scores.rows == o->residual.rows && o->codes.rows == o->residual.rows &&
+              (!o->blurs || o->blurs->cols == o->codebook->rows);
     if (!graph_want(g, ok, "rvq_pick")) return;
     mo_op op = {.kind = MO_OP_RVQ_PICK};
-    op.u.rvq_pick = (mo_op_rvq_pick){codebook, blur, scores, residual, codes};
+    op.u.rvq_pick = *o;
     graph_add(g, &op);
 }
 

@@ -93,8 +93,7 @@ void mo_attend(mo_graph *g, const mo_op_attend *op);
 void mo_act_op(mo_graph *g, mo_act act, mo_view in, mo_view out);
 void mo_act_mul(mo_graph *g, mo_view in, mo_view out);
 void mo_upsample(mo_graph *g, const mo_weight *w, int taps, int stride, mo_view in, mo_view out);
-void mo_rvq_pick(mo_graph *g, const mo_weight *codebook, float blur, mo_view scores,
-                 mo_view residual, mo_view codes);
+void mo_rvq_pick(mo_graph *g, const mo_op_rvq_pick *op);
 void mo_sample(mo_graph *g, const mo_op_sample *op);
 void mo_grid_read(mo_graph *g, const mo_grid *grid, mo_view user, mo_view out);
 void mo_grid_write(mo_graph *g, const mo_grid *grid, mo_view tokens, mo_view out);

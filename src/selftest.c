@@ -557,7 +557,9 @@ static void build_rvq(side *s, const void *arg) {
     mo_linear(&s->graph, &op);
     mo_view codes = result_view(s, c->rows, 1);
     s->views[s->n_views - 1].ints = true;
-    mo_rvq_pick(&s->graph, op.w, 0, scores, x->v, codes);
+    mo_rvq_pick(
+        &s->graph,
+        &(mo_op_rvq_pick){.codebook = op.w, .scores = scores, .residual = x->v, .codes = codes});
     free(book);
     free(half);
 }

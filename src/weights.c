@@ -728,27 +728,38 @@ static const char *codebook_name(const mo_loader *ld, char name[NAME_BYTES], con
     return name;
 }
 
-/* The largest distance of an entry from what float16 makes of it, rounded up. */
-static float half_distance(const float *entries, int bins, int dim) {
-    double most = 0;
-    for (int b = 0; b < bins; b++, entries += dim) {
-        double square = 0;
-        for (int i = 0; i < dim; i++) {
-            double d = (double)entries[i] - (double)mo_f16_to_f32(mo_f32_to_f16(entries[i]));
-            square += d * d;
-        }
-        if (square > most) most = square;
+/* An entry's score is off by |x| times its distance from its copy (Cauchy-Schwarz). Digits of the
+ * inputs are off by 2^-14 of the largest each, hence all together by sqrt(dim) 2^-14 |x| at most,
+ * which counts times the length of the copy. */
+float mo_entry_blur(const float *entry, int dim, bool half, int digits) {
+    double top = 0, apart = 0, length = 0;
+    for (int i = 0; i < dim; i++) {
+        const double x = (double)(half ? mo_f16_to_f32(mo_f32_to_f16(entry[i])) : entry[i]);
+        if (fabs(x) > top) top = fabs(x);
     }
-    return (float)(sqrt(most) * 1.000001);
+    const double exact = top / 127, step = top < 0x1p-89 ? 0 : (double)(float)exact;
+    for (int i = 0; i < dim; i++) {
+        double x = (double)(half ? mo_f16_to_f32(mo_f32_to_f16(entry[i])) : entry[i]);
+        if (digits) x = step > 0 ? rint(x / exact) * step : 0;
+        apart += ((double)entry[i] - x) * ((double)entry[i] - x);
+        length += x * x;
+    }
+    const double inputs = digits ? sqrt((double)dim * length) * 0x1p-14 : 0;
+    return (float)((sqrt(apart) + inputs) * 1.000001);
 }
 
-/* What is searched: float16 takes half the time to read. */
+/* What is searched: float16 takes half the time to read, one digit a quarter. */
 static void load_search(mo_loader *ld, int bins, int dim, const float *entries, mo_codebook *book) {
-    book->search = book->entries;
-    if (!ld->half || ld->exact || !book->entries) return;
-    book->search = upload_strips(ld, bins, dim, dim, entries);
-    if (entries && book->search && book->search->dtype == MO_F16)
-        book->blur = half_distance(entries, bins, dim);
+    float *blurs;
+    const mo_weight *w = upload_strips(ld, bins, dim, dim, entries);
+    if (!w || !staging(ld, (size_t)bins, &blurs)) return;
+    for (int b = 0; blurs && b < bins; b++) {
+        blurs[b] = mo_entry_blur(entries + b * dim, dim, w->dtype == MO_F16, w->digits);
+        if (blurs[b] > book->blur) book->blur = blurs[b];
+    }
+    book->search = w;
+    book->blurs = mo_load_const(ld, MO_LAYOUT_ROWS, 1, bins, blurs);
+    free(blurs);
 }
 
 mo_codebook mo_load_codebook(mo_loader *ld, int bins, int dim, const char *prefix) {
@@ -780,8 +791,11 @@ mo_codebook mo_load_codebook(mo_loader *ld, int bins, int dim, const char *prefi
             }
             halves[b] = (float)(-square / 2);
         }
-        book.entries = mo_load_const(ld, MO_LAYOUT_STRIPS, bins, dim, entries);
-        load_search(ld, bins, dim, entries, &book);
+        if (ld->half && !ld->exact) load_search(ld, bins, dim, entries, &book);
+        const bool apart = book.search && book.search->digits; /* entries are measured one by one */
+        book.entries =
+            mo_load_const(ld, apart ? MO_LAYOUT_ROWS : MO_LAYOUT_STRIPS, bins, dim, entries);
+        if (!book.search) book.search = book.entries;
         book.half_norms = mo_load_const(ld, MO_LAYOUT_ROWS, 1, bins, halves);
     }
     free(entries);

@@ -105,11 +105,15 @@ const mo_weight *mo_load_depthwise(mo_loader *ld, int channels, int k, const cha
 /* One codebook: entries = embedding_sum / max(cluster_usage, 1e-5), as strips [bins, dim] f32. */
 typedef struct mo_codebook {
     const mo_weight *entries;
-    /* for scores: the entries, or where `half` allows them in float16 ... */
-    const mo_weight *search;
-    float blur;                  /* ... and how far these are off at most (Euclidean distance) */
+    const mo_weight *search; /* for scores: the entries, or a copy as `half` and `digits` say ... */
+    const mo_weight *blurs;  /* ... and mo_entry_blur() of each, */
+    float blur;              /* of all */
     const mo_weight *half_norms; /* -|entry|^2 / 2 */
 } mo_codebook;
+
+/* How far the score of an input x with an entry of dim numbers may be off, in units of |x| and
+ * besides rounding, when it is taken with a copy in float16 (else float32) and so many digits. */
+float mo_entry_blur(const float *entry, int dim, bool half, int digits);
 
 /* `prefix` ends in "_codebook.". */
 mo_codebook mo_load_codebook(mo_loader *ld, int bins, int dim, const char *prefix);

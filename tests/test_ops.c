@@ -397,7 +397,7 @@ static void rvq_build(rig *r, const void *arg) {
     op->out = scores;
     op->taps = op->stride = op->dilation = 1;
     rig_op(r, MO_OP_RVQ_PICK)->u.rvq_pick =
-        (mo_op_rvq_pick){entries, blur, scores, x->v, rig_out(r, c->rows, 1, true)};
+        (mo_op_rvq_pick){entries, NULL, blur, scores, x->v, rig_out(r, c->rows, 1, true)};
     if (rvq_search != MO_F16) free(copy);
 }
 

@@ -11,7 +11,7 @@ const mo_digits_kernels *mo_digits_get(mo_cpu_level level) {
 }
 
 bool mo_digits_wanted(const mo_matrix *m, mo_layout layout) {
-    return m->digits >= 2 && m->digits <= MO_DIGITS && layout == MO_LAYOUT_STRIPS &&
+    return m->digits >= 1 && m->digits <= MO_DIGITS && layout == MO_LAYOUT_STRIPS &&
            (m->dtype == MO_F32 || m->dtype == MO_F16) && m->cols % MO_DIGIT_BLOCK == 0;
 }
 
@@ -38,11 +38,11 @@ static double number_at(const mo_matrix *m, size_t i) {
 /* The largest number of so many digits, and what is added so that all but the first become bytes
  * from 0 to 255. */
 static int32_t largest(int digits) {
-    return digits == 3 ? 0x7F7F7F : 0x7F7F;
+    return digits == 3 ? 0x7F7F7F : digits == 2 ? 0x7F7F : 0x7F;
 }
 
 static int32_t middle(int digits) {
-    return digits == 3 ? 0x8080 : 0x80;
+    return digits == 3 ? 0x8080 : digits == 2 ? 0x80 : 0;
 }
 
 /* The nearest whole number, of two the even one: what is left when the sum is rounded to 52 bits.

@@ -1,5 +1,5 @@
 /* digits.h - products of floats as sums of products of bytes, which are exact, for units that
- * multiply those many times faster than floats. Weights become whole numbers of two or three digits
+ * multiply those many times faster than floats. Weights become whole numbers of one to three digits
  * to the base 256, -128 to 127, times a step of their row; inputs the same with one digit more,
  * times a power of two of their row. Of the products of digits those that matter are summed up, by
  * the sum of their places: see mo_op_linear for the error. Three digits are also a quarter fewer

@@ -134,11 +134,29 @@ ALWAYS_INLINE void fetch_four(const uint8_t *w, bool wanted) {
     __asm__ volatile("" ::: "memory");
 }
 
+/* One block of 64 inputs of the rows at `a` with weights of one digit, as below. */
+ALWAYS_INLINE void block_add_1(const uint8_t *a, size_t row_step, size_t plane, const uint8_t *w,
+                               bool first) {
+    _tile_loadd(4, w, 64);
+    fetch_four(w, first);
+    _tile_loadd(5, a, row_step);
+    fetch_four(w + 256, first);
+    _tile_dpbssd(0, 5, 4); /* x0 w0 */
+    fetch_four(w + 512, first);
+    _tile_loadd(6, a + plane, row_step);
+    fetch_four(w + 768, first);
+    _tile_dpbssd(1, 6, 4); /* x1 w0 */
+}
+
 /* One block of 64 inputs of the rows at `a`: the sums of places 0, 1, ... are in tiles 0, 1, ...
  * Weights are fetched ahead by the first of several tiles. */
 ALWAYS_INLINE void block_add(const uint8_t *a, size_t row_step, size_t plane, const uint8_t *w,
                              bool first, const int digits) {
     const size_t step = (size_t)digits * 64;
+    if (digits == 1) {
+        block_add_1(a, row_step, plane, w, first);
+        return;
+    }
     _tile_loadd(4, w, step);
     _tile_loadd(5, a, row_step);
     _tile_dpbssd(0, 5, 4); /* x0 w0 */
@@ -187,7 +205,7 @@ typedef struct tile_rows {
 ALWAYS_INLINE void store_sums(int32_t sums[LEVELS][ROWS * MO_STRIP], const int digits) {
     _tile_stored(0, sums[0], 64);
     _tile_stored(1, sums[1], 64);
-    _tile_stored(2, sums[2], 64);
+    if (digits >= 2) _tile_stored(2, sums[2], 64);
     if (digits == 3) _tile_stored(3, sums[3], 64);
     __asm__ volatile("" ::: "memory"); /* compilers do not know what tiles wrote */
 }
@@ -253,6 +271,9 @@ ALWAYS_INLINE void strip_run(const mo_digits_job *q, const tile_rows *t, int str
     finish(&q->job, t, acc, strip);
 }
 
+static NOINLINE void strip_1(const mo_digits_job *q, const tile_rows *t, int strip, bool first) {
+    strip_run(q, t, strip, first, 1);
+}
 static NOINLINE void strip_2(const mo_digits_job *q, const tile_rows *t, int strip, bool first) {
     strip_run(q, t, strip, first, 2);
 }
@@ -367,32 +388,35 @@ ALWAYS_INLINE void few_strip(const mo_digits_job *q, const tile_rows *t, int str
                               int strip1) {                                           \
         for (int i = strip0; i < strip1; i++) few_strip(q, t, i, R, digits);          \
     }
+FEW(few_1_1, 1, 1)
 FEW(few_1_2, 1, 2)
 FEW(few_1_3, 1, 3)
+FEW(few_2_1, 2, 1)
 FEW(few_2_2, 2, 2)
 FEW(few_2_3, 2, 3)
 
 static void few_rows(const mo_digits_job *q, int row0, int row1, int strip0, int strip1) {
-    const bool two = q->shape.digits == 2;
+    typedef void run(const mo_digits_job *, const tile_rows *, int, int);
+    static run *const runs[][MO_DIGITS] = {{few_1_1, few_1_2, few_1_3},
+                                           {few_2_1, few_2_2, few_2_3}};
     for (int row = row0; row < row1;) {
         const tile_rows t = locate(q, row, row1);
-        if (t.n == 2)
-            (two ? few_2_2 : few_2_3)(q, &t, strip0, strip1);
-        else
-            (two ? few_1_2 : few_1_3)(q, &t, strip0, strip1);
+        runs[t.n - 1][q->shape.digits - 1](q, &t, strip0, strip1);
         row += t.n;
     }
 }
 
 /* Strips for the rows of some tiles. */
 static void tiled_rows(const mo_digits_job *q, int row0, int row1, int strip0, int strip1) {
+    typedef void run(const mo_digits_job *, const tile_rows *, int, bool);
+    static run *const runs[MO_DIGITS] = {strip_1, strip_2, strip_3};
     tile_rows tiles[MOST_ROWS];
     const int n = locate_all(q, row0, row1, tiles);
     int configured = 0;
     for (int strip = strip0; strip < strip1; strip++)
         for (int i = 0; i < n; i++) {
             if (tiles[i].n != configured) configure(configured = tiles[i].n);
-            (q->shape.digits == 2 ? strip_2 : strip_3)(q, &tiles[i], strip, row0 + i == 0);
+            runs[q->shape.digits - 1](q, &tiles[i], strip, row0 + i == 0);
         }
     _tile_release(); /* or every task switch would save the tiles */
 }

@@ -412,10 +412,11 @@ static void linear_run(const mo_plan *plan, const mo_exec *ex, int unit0, int un
 
 /* Bytes of whole numbers are multiplied about four times as fast as floats. */
 static double linear_cost(const mo_plan *plan, const mo_exec *ex) {
+    static const double per_digits[] = {0, 800.0, 400.0, 230.0};
     linear_grid g = linear_grid_of(plan, ex);
     double per_ns = plan->shape.form == MO_QFORM_NONE ? 60.0 : 240.0;
     if (plan->split.pieces) per_ns = plan->split.pieces == 2 ? 300.0 : 150.0;
-    if (plan->digits.digits) per_ns = plan->digits.digits == 2 ? 400.0 : 230.0;
+    if (plan->digits.digits) per_ns = per_digits[plan->digits.digits];
     double compute = (double)g.strips * MO_STRIP * (double)plan->linear.k * g.rows / per_ns;
     double memory = linear_weight_bytes(plan) / 20.0;
     if (plan->window)
@@ -617,17 +618,30 @@ static void upsample_run(const mo_plan *plan, const mo_exec *ex, int unit0, int 
     }
 }
 
+/* Entries in rows lie in one piece each; numbers of one in strips lie a strip apart. */
+static size_t entry_step(const mo_weight *book) {
+    return book->layout == MO_LAYOUT_ROWS ? 1 : MO_STRIP;
+}
+
 static const float *codebook_entry(const mo_weight *book, int entry) {
-    size_t strip = (size_t)entry / MO_STRIP * (size_t)book->cols * MO_STRIP;
-    return (const float *)book->buf->data + strip + (size_t)entry % MO_STRIP;
+    const float *data = book->buf->data;
+    const size_t cols = (size_t)book->cols, at = (size_t)entry;
+    if (book->layout == MO_LAYOUT_ROWS) return data + at * cols;
+    return data + at / MO_STRIP * cols * MO_STRIP + at % MO_STRIP;
+}
+
+static void fetch_entry(const mo_weight *book, int entry) {
+    const size_t line = 16, step = entry_step(book), each = step == 1 ? line : step;
+    const float *e = codebook_entry(book, entry);
+    for (size_t i = 0; i < (size_t)book->cols * step; i += each) __builtin_prefetch(e + i, 0, 3);
 }
 
 static double entry_distance(const mo_weight *book, int entry, const float *x) {
     const float *e = codebook_entry(book, entry);
+    const size_t step = entry_step(book);
     double sum = 0;
-    for (int i = 0; i < book->cols; i++) __builtin_prefetch(e + (size_t)i * MO_STRIP, 0, 2);
     for (int i = 0; i < book->cols; i++) {
-        double d = (double)x[i] - (double)e[(size_t)i * MO_STRIP];
+        double d = (double)x[i] - (double)e[(size_t)i * step];
         sum += d * d;
     }
     return sum;
@@ -642,46 +656,47 @@ static double norm2(const float *x, int n, size_t step) {
 static double largest_norm(const mo_weight *book) {
     double radius = 0;
     for (int j = 0; j < book->rows; j++) {
-        double r = norm2(codebook_entry(book, j), book->cols, MO_STRIP);
-        if (r > radius) radius = r;
+        double r = norm2(codebook_entry(book, j), book->cols, entry_step(book));
+        if (!(r <= radius)) radius = r;
     }
     return radius;
 }
 
-/* The largest of n numbers; NaN is none of them. In lanes, which compilers turn into vectors. */
-enum { LANES = 16 };
-static float highest(const float *x, int n) {
-    float most[LANES], high = -INFINITY;
-    int i = 0;
-    for (int j = 0; j < LANES; j++) most[j] = high;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++) most[j] = x[i + j] > most[j] ? x[i + j] : most[j];
-    for (int j = 0; j < LANES; j++) high = most[j] > high ? most[j] : high;
-    for (; i < n; i++) high = x[i] > high ? x[i] : high;
-    return high;
+/* Entries that can be the nearest. The best score may be wrong by some bound, and so may the true
+ * winner's: both lie within twice the bound. A float32 sum of dim products is off by at most
+ * (dim + 1) 2^-24 |x| |e| (Cauchy-Schwarz); the bias |e|^2 / 2 may itself have been summed that
+ * way; sums with blurs round three times more. Numbers too small for the floats or the digits of
+ * linear ops lose what is `tiny`; where floats may overflow scores say nothing. */
+static int rvq_shortlist(const mo_plan *plan, const mo_exec *ex, const float *scores,
+                         const float *x, int32_t *places) {
+    const mo_op_rvq_pick *op = &plan->op.u.rvq_pick;
+    const int bins = op->codebook->rows, dim = op->codebook->cols;
+    const double blur = (double)op->blur, radius = plan->codebook_radius + blur;
+    const double length = norm2(x, dim, 1), most = 1e18;
+    if (!(length + radius < most)) {
+        for (int j = 0; j < bins; j++) places[j] = j;
+        return bins;
+    }
+    const double eps = (dim + 8) * 0x1p-24, tiny = dim * (0x1p-94 * radius + 0x1p-126);
+    double slack = 2 * (eps * radius * (length + radius) + tiny);
+    if (!op->blurs) slack += 2 * length * blur;
+    return ex->kernels->shortlist(scores, vector_of(op->blurs), (float)(length * 1.000001),
+                                  (float)(slack * 1.000001), bins, places);
 }
 
-/* The best score may be wrong by `bound`, and so may the true winner's: both lie within twice the
- * bound. A float32 sum of dim products is off by at most (dim + 1) 2^-24 |x| |e| (Cauchy-Schwarz);
- * the bias |e|^2 / 2 may itself have been summed that way. An entry that is off by `blur` adds up
- * to |x| blur, likewise. */
-static int rvq_choose(const mo_weight *book, double radius, double blur, const float *scores,
-                      const float *x) {
-    double eps = (book->cols + 4) * 0x1p-24, length = norm2(x, book->cols, 1);
-    double bound = eps * (radius + blur) * (length + radius) + length * blur;
-    double least = (double)highest(scores, book->rows) - 2.0 * bound, nearest = INFINITY;
-    int best = 0;
-    for (int j = 0; j < book->rows; j++) {
-        if (j % LANES == 0 && j + LANES < book->rows &&
-            (double)highest(scores + j, LANES) < least) {
-            j += LANES - 1;
-            continue;
-        }
-        if (!((double)scores[j] >= least)) continue;
-        double d = entry_distance(book, j, x);
+static int rvq_choose(const mo_plan *plan, const mo_exec *ex, const float *scores, const float *x,
+                      int32_t *places) {
+    const mo_weight *book = plan->op.u.rvq_pick.codebook;
+    const int n = rvq_shortlist(plan, ex, scores, x, places), ahead = 8;
+    double nearest = INFINITY;
+    int best = n == 1 ? places[0] : 0;
+    for (int i = 0; i < n && i < ahead; i++) fetch_entry(book, places[i]);
+    for (int i = 0; i < n && n > 1; i++) {
+        if (i + ahead < n) fetch_entry(book, places[i + ahead]);
+        double d = entry_distance(book, places[i], x);
         if (d < nearest) {
             nearest = d;
-            best = j;
+            best = places[i];
         }
     }
     return best;
@@ -689,14 +704,14 @@ static int rvq_choose(const mo_weight *book, double radius, double blur, const f
 
 static void rvq_pick_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {
     const mo_op_rvq_pick *op = &plan->op.u.rvq_pick;
-    (void)thread;
+    const size_t step = entry_step(op->codebook);
+    float *scratch = ex->scratch + (size_t)thread * ex->scratch_floats;
     for (int unit = unit0; unit < unit1; unit++) {
         int slot = ex->active[unit / op->codes.rows], row = unit % op->codes.rows;
         float *x = f32_at(&op->residual, slot, row);
-        int code = rvq_choose(op->codebook, plan->codebook_radius, (double)op->blur,
-                              f32_at(&op->scores, slot, row), x);
+        int code = rvq_choose(plan, ex, f32_at(&op->scores, slot, row), x, (int32_t *)scratch);
         const float *e = codebook_entry(op->codebook, code);
-        for (int i = 0; i < op->codebook->cols; i++) x[i] = x[i] - e[(size_t)i * MO_STRIP];
+        for (int i = 0; i < op->codebook->cols; i++) x[i] = x[i] - e[(size_t)i * step];
         *i32_at(&op->codes, slot, row) = code;
     }
 }
@@ -901,7 +916,7 @@ double mo_plan_cost(const mo_plan *plan, const mo_exec *ex) {
     case MO_OP_UPSAMPLE:
         return ex->n_active * view_size(&op->u.upsample.out) * op->u.upsample.taps * 3.0;
     case MO_OP_RVQ_PICK:
-        return ex->n_active * view_size(&op->u.rvq_pick.scores) * 2.0;
+        return ex->n_active * view_size(&op->u.rvq_pick.scores) * 1.0;
     case MO_OP_SAMPLE:
         return ex->n_active * view_size(&op->u.sample.logits) * 5.0;
     case MO_OP_SHIFT:
@@ -918,6 +933,8 @@ static size_t split_bytes(const mo_plan *plan) {
 
 size_t mo_plan_scratch(const mo_plan *plan) {
     if (plan->window) return ACTIVATED + split_bytes(plan) / sizeof(float) / 16 * 16 + 16;
+    if (plan->op.kind == MO_OP_RVQ_PICK)
+        return (size_t)plan->op.u.rvq_pick.codebook->rows / 16 * 16 + 16;
     if (plan->op.kind != MO_OP_ATTEND) return 0;
     return MO_ATTEND_ROWS * attend_scores(&plan->op.u.attend);
 }

@@ -211,9 +211,25 @@ static void attend_c(const mo_attend_job *job) {
     }
 }
 
+/* ---- shortlist ------------------------------------------------------------------------------ */
+
+static int shortlist_c(const float *scores, const float *blur, float reach, float slack, int n,
+                       int32_t *places) {
+    float high = -INFINITY;
+    int count = 0;
+    for (int i = 0; i < n; i++) {
+        float low = fmaf(-reach, blur ? blur[i] : 0.0f, scores[i]);
+        if (low > high) high = low;
+    }
+    for (int i = 0; i < n; i++)
+        if (fmaf(reach, blur ? blur[i] : 0.0f, scores[i]) >= high - slack) places[count++] = i;
+    return count;
+}
+
 /* ---- levels -------------------------------------------------------------------------------- */
 
-static const mo_kernels kernels_c = {"c", linear_c, norm_c, act_c, act_mul_c, attend_c, NULL};
+static const mo_kernels kernels_c = {"c",       linear_c, norm_c, act_c,
+                                     act_mul_c, attend_c, NULL,   shortlist_c};
 
 const char *mo_cpu_level_name(mo_cpu_level level) {
     static const char *const names[MO_CPU_LEVEL_COUNT] = {

@@ -83,6 +83,12 @@ typedef struct mo_kernels {
     /* NULL, or the same for up to MO_ATTEND_ROWS queries that differ in q, out, scores, first and
      * n only, and neither first nor first + n falls from one to the next. */
     void (*attend_rows)(const mo_attend_job *jobs, int n);
+    /* The places, in order, of the scores that may be the highest when each is only known to lie
+     * within reach * blur of what it says (blur NULL: 0) and `slack` is allowed for besides: those
+     * with fma(reach, blur, score) >= (largest fma(-reach, blur, score)) - slack. NaN is none of
+     * them. Returns how many. */
+    int (*shortlist)(const float *scores, const float *blur, float reach, float slack, int n,
+                     int32_t *places);
 } mo_kernels;
 
 /* Constants of the polynomials, the same at every level.

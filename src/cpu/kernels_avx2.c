@@ -124,7 +124,7 @@ static inline float v_fold_max(vec x) {
 #include "kernels_body.h"
 
 static const mo_kernels kernels = {"avx2",      linear_any, norm_any, act_any,
-                                   act_mul_any, attend_any, NULL};
+                                   act_mul_any, attend_any, NULL,     shortlist_any};
 
 const mo_kernels *mo_kernels_avx2(void) {
     return &kernels;

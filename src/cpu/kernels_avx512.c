@@ -209,8 +209,8 @@ static void attend_rows(const mo_attend_job *jobs, int n) {
     for (; n > 0; n--, jobs++) attend_any(jobs);
 }
 
-static const mo_kernels kernels = {"avx512",    linear_any, norm_any,   act_any,
-                                   act_mul_any, attend_any, attend_rows};
+static const mo_kernels kernels = {"avx512",    linear_any, norm_any,    act_any,
+                                   act_mul_any, attend_any, attend_rows, shortlist_any};
 
 const mo_kernels *mo_kernels_avx512(void) {
     return &kernels;

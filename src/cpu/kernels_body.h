@@ -534,3 +534,35 @@ static void attend_any(const mo_attend_job *job) {
         break;
     }
 }
+
+/* ---- shortlist ------------------------------------------------------------------------------ */
+
+/* score + reach * blur of up to 16. */
+ALWAYS_INLINE vec reach_of(const float *scores, const float *blur, vec reach, int i, int lanes) {
+    vec b = blur ? v_load_n(blur + i, (size_t)lanes) : v_zero();
+    return v_fma(reach, b, v_load_n(scores + i, (size_t)lanes));
+}
+
+static int shortlist_any(const float *scores, const float *blur, float reach, float slack, int n,
+                         int32_t *places) {
+    const vec up = v_set1(reach), down = v_set1(-reach), none = v_set1(-INFINITY);
+    vec high = none;
+    float most = -INFINITY, some[16];
+    int i = 0, count = 0, whole = n / 16 * 16;
+    for (; i < whole; i += 16) high = v_max(reach_of(scores, blur, down, i, 16), high);
+    if (i < n) {
+        v_store(some, none);
+        v_store_n(some, reach_of(scores, blur, down, i, n - i), (size_t)(n - i));
+        high = v_max(v_load(some), high);
+    }
+    most = v_fold_max(high) - slack;
+    for (i = 0; i < n; i += 16) {
+        const int lanes = n - i < 16 ? n - i : 16;
+        vec x = reach_of(scores, blur, up, i, lanes);
+        if (lanes == 16 && !(v_fold_max(v_max(x, none)) >= most)) continue;
+        v_store(some, x);
+        for (int j = 0; j < lanes; j++)
+            if (some[j] >= most) places[count++] = i + j;
+    }
+    return count;
+}
