@@ -100,7 +100,8 @@ typedef struct rank_noise {
     bool missing;
 } rank_noise;
 
-static float noise_by_rank(void *ctx, int token) {
+static float noise_by_rank(void *ctx, int token, float most) {
+    (void)most;
     rank_noise *r = ctx;
     for (int i = 0; i < r->k; i++)
         if (r->indices[i] == token) return r->noise[i];
@@ -148,7 +149,8 @@ typedef struct asked_tokens {
     int tokens[64], n;
 } asked_tokens;
 
-static float note_token(void *ctx, int token) {
+static float note_token(void *ctx, int token, float most) {
+    (void)most;
     asked_tokens *asked = ctx;
     if (asked->n < 64) asked->tokens[asked->n] = token;
     asked->n++;
@@ -203,6 +205,43 @@ static void test_top_k(void) {
     CHECK(ok, "not the top k");
 }
 
+/* What mo_pick() is said to do, word by word, without leaving anything out. */
+static int plain_pick(const float *logits, int n, float temp, int top_k, mo_philox_noise *noise) {
+    int best = mo_pick_greedy(logits, n);
+    float max = logits[best], high = 0;
+    for (int i = 0; i < n; i++) {
+        int rank = 0;
+        for (int j = 0; j < n; j++)
+            rank += logits[j] > logits[i] || (logits[j] == logits[i] && j < i);
+        if (top_k > 0 && top_k < n && rank >= top_k) continue;
+        float ratio = mo_exp((logits[i] - max) / temp) / mo_philox_noise_at(noise, i, INFINITY);
+        if (!(ratio > high)) continue;
+        high = ratio;
+        best = i;
+    }
+    return best;
+}
+
+static void test_plain_pick(void) {
+    enum { MOST = 3000 };
+    static const float temps[] = {0.8f, 0.05f, 5.0f, 1e-30f}, odd[] = {NAN, -INFINITY, 0.0f, 1e30f};
+    static float logits[MOST];
+    test_rng rng = {12};
+    int wrong = 0;
+    for (int round = 0; round < 400; round++) {
+        int n = 1 + rng_below(&rng, round % 20 ? 200 : MOST), top_k = rng_below(&rng, n / 8 + 2);
+        float scale = round % 3 ? 4.0f : 0.01f, temp = temps[round % 4];
+        for (int i = 0; i < n; i++) {
+            logits[i] = scale * rng_f32(&rng);
+            if (round % 5 == 0 && rng_below(&rng, 3) == 0) logits[i] = odd[rng_below(&rng, 4)];
+        }
+        mo_philox_noise a = {.key = {1, 2}, .step = (uint32_t)round, .block = UINT32_MAX}, b = a;
+        wrong += mo_pick(logits, n, temp, top_k, mo_philox_noise_at, &a) !=
+                 plain_pick(logits, n, temp, top_k, &b);
+    }
+    CHECK(wrong == 0, "%d draws are not what they should be", wrong);
+}
+
 /* Frequencies over many draws against the softmax: chi-square with n - 1 degrees of freedom. The
  * draws are fixed by the key, so the limit (one in 1e4 keys would exceed it) cannot flicker. */
 static void test_frequencies(void) {
@@ -255,7 +294,7 @@ static void test_odd_logits(void) {
     CHECK(draw(&one, 1, 1.0f, 0, 0) == 0 && draw(&one, 1, 1.0f, 7, 0) == 0, "one logit");
     mo_philox_noise noise = {.block = UINT32_MAX};
     bool positive = true;
-    for (int i = 0; i < 100000; i++) positive &= mo_philox_noise_at(&noise, i) > 0;
+    for (int i = 0; i < 100000; i++) positive &= mo_philox_noise_at(&noise, i, INFINITY) > 0;
     CHECK(positive, "noise must be positive");
 }
 
@@ -476,6 +515,7 @@ int main(void) {
     test_golden_draws();
     test_top_k();
     test_top_k_of_many();
+    test_plain_pick();
     test_frequencies();
     test_odd_logits();
     test_open();

@@ -7,9 +7,10 @@
 /* Philox4x32-10: 128 random bits from a counter and a key. */
 void mo_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
-/* Where the exponential noise q_j > 0 of token j comes from. Tokens are asked for in ascending
+/* Where the exponential noise q_j > 0 of token j comes from; it may be anything from `most` on if
+ * the true one is that large, too, for then j is not chosen. Tokens are asked for in ascending
  * order. */
-typedef float (*mo_noise_fn)(void *ctx, int token);
+typedef float (*mo_noise_fn)(void *ctx, int token, float most);
 
 /* First maximum; 0 if every logit is NaN. */
 int mo_pick_greedy(const float *logits, int n);
@@ -23,6 +24,6 @@ typedef struct mo_philox_noise {
     uint32_t key[2], channel, step;
     uint32_t block, lanes[4]; /* the last block computed; start with block = UINT32_MAX */
 } mo_philox_noise;
-float mo_philox_noise_at(void *ctx, int token);
+float mo_philox_noise_at(void *ctx, int token, float most);
 
 #endif
