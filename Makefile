@@ -179,6 +179,8 @@ endif
 ifneq ($(filter aarch64 arm64,$(ARCH)),)
 ISA_NEON_DOT := -march=armv8.2-a+dotprod
 $(B)/src/cpu/qkernels_neon_dot.o: ISA := $(ISA_NEON_DOT)
+ISA_NEON_I8MM := $(call flag,-march=armv8.2-a+dotprod+i8mm)
+$(B)/src/cpu/qkernels_neon_i8mm.o: ISA := $(ISA_NEON_I8MM)
 endif
 # Loops that the compiler turns into vectors by itself.
 $(B)/src/quant_plain.o: ISA := -O3
@@ -392,6 +394,7 @@ info:
 	@echo "  digits_amx.c            $(if $(ISA_AMX),$(ISA_AMX),not on $(ARCH))"
 	@echo "  pieces_amx.c            $(if $(ISA_AMX_BF16),$(ISA_AMX_BF16),not on $(ARCH))"
 	@echo "  qkernels_neon_dot.c     $(if $(ISA_NEON_DOT),$(ISA_NEON_DOT),not on $(ARCH))"
+	@echo "  qkernels_neon_i8mm.c    $(if $(ISA_NEON_I8MM),$(ISA_NEON_I8MM),not on $(ARCH))"
 	@echo "libraries:"
 	@$(call lib_line,jansson,$(HAVE_JANSSON))
 	@$(call lib_line,sndfile,$(HAVE_SNDFILE))

@@ -245,8 +245,9 @@ typedef struct moshi_engine_info {
     const char *model_type; /* config.json's model_type, or "moshi" */
     const char *device;     /* "cpu", "vulkan:0" */
     const char *kernels;    /* instruction-set level in use: "amx_bf16", "amx", "avx512_vnni",
-                               "avx512", "avx2_vnni", "avx2", "neon_dot", "neon", "c"; "vulkan" with
-                               what is used of the card beyond the plain: "vulkan+subgroup+dot" */
+                               "avx512", "avx2_vnni", "avx2", "neon_i8mm", "neon_dot", "neon", "c";
+                               "vulkan" with what is used of the card beyond the plain:
+                               "vulkan+subgroup+dot" */
     const char *kv;         /* key/value cache: "f32", "bf16", "q8_0"; NULL if not open */
     int threads;
     int sessions;

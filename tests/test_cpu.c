@@ -365,6 +365,7 @@ static void test_open(void) {
     CHECK(!mo_cpu_has_amx_int8() || mo_cpu_has_avx512_vnni(), "AMX without VNNI");
     CHECK(!mo_cpu_has_amx_bf16() || mo_cpu_has_amx_int8(), "bfloat16 tiles without those of bytes");
     CHECK(!mo_cpu_has_avx_vnni() || mo_cpu_has_avx2(), "VNNI without AVX2");
+    CHECK(!mo_cpu_has_neon_i8mm() || mo_cpu_has_neon_dot(), "matrices without dot products");
     CHECK(!mo_cpu_has_neon_dot() || mo_cpu_has_neon(), "dot products without NEON");
     CHECK(!(mo_cpu_has_avx2() && mo_cpu_has_neon()), "two architectures at once");
     mo_backend *be;

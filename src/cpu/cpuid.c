@@ -85,6 +85,9 @@ bool mo_cpu_has_neon(void) {
 bool mo_cpu_has_neon_dot(void) {
     return false;
 }
+bool mo_cpu_has_neon_i8mm(void) {
+    return false;
+}
 
 void mo_cpu_brand(char *out, size_t cap) {
     const unsigned first = 0x80000002;
@@ -137,18 +140,35 @@ bool mo_cpu_has_neon(void) {
 #endif
 }
 
-/* An extension that the operating system reports. */
-bool mo_cpu_has_neon_dot(void) {
+/* Extensions that the operating system reports. */
 #if defined(__aarch64__) && defined(__linux__)
+bool mo_cpu_has_neon_dot(void) {
     const unsigned long asimddp = 1ul << 20;
     return getauxval(AT_HWCAP) & asimddp;
+}
+bool mo_cpu_has_neon_i8mm(void) {
+    const unsigned long i8mm = 1ul << 13;
+    return mo_cpu_has_neon_dot() && (getauxval(AT_HWCAP2) & i8mm);
+}
 #elif defined(__aarch64__) && defined(__APPLE__)
+static bool reported(const char *name) {
     int has = 0;
     size_t size = sizeof has;
-    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, NULL, 0) == 0 && has;
-#else
-    return false;
-#endif
+    return sysctlbyname(name, &has, &size, NULL, 0) == 0 && has;
 }
+bool mo_cpu_has_neon_dot(void) {
+    return reported("hw.optional.arm.FEAT_DotProd");
+}
+bool mo_cpu_has_neon_i8mm(void) {
+    return mo_cpu_has_neon_dot() && reported("hw.optional.arm.FEAT_I8MM");
+}
+#else
+bool mo_cpu_has_neon_dot(void) {
+    return false;
+}
+bool mo_cpu_has_neon_i8mm(void) {
+    return false;
+}
+#endif
 
 #endif

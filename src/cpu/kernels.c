@@ -233,7 +233,7 @@ static const mo_kernels kernels_c = {"c",       linear_c, norm_c, act_c,
 
 const char *mo_cpu_level_name(mo_cpu_level level) {
     static const char *const names[MO_CPU_LEVEL_COUNT] = {
-        "auto",      "c",      "neon",        "neon_dot", "avx2",
+        "auto",      "c",      "neon",        "neon_dot", "neon_i8mm", "avx2",
         "avx2_vnni", "avx512", "avx512_vnni", "amx",      "amx_bf16"};
     return (int)level >= 0 && level < MO_CPU_LEVEL_COUNT ? names[level] : "?";
 }
@@ -252,6 +252,8 @@ const mo_kernels *mo_kernels_get(mo_cpu_level level) {
         return mo_cpu_has_neon() ? mo_kernels_neon() : NULL;
     case MO_CPU_LEVEL_NEON_DOT:
         return mo_cpu_has_neon_dot() && mo_qkernels_neon_dot() ? mo_kernels_neon() : NULL;
+    case MO_CPU_LEVEL_NEON_I8MM:
+        return mo_cpu_has_neon_i8mm() && mo_qkernels_neon_i8mm() ? mo_kernels_neon() : NULL;
     case MO_CPU_LEVEL_AVX2:
         return mo_cpu_has_avx2() ? mo_kernels_avx2() : NULL;
     case MO_CPU_LEVEL_AVX2_VNNI:

@@ -118,6 +118,8 @@ const mo_qkernels *mo_qkernels_get(mo_cpu_level level) {
         return mo_qkernels_neon();
     case MO_CPU_LEVEL_NEON_DOT:
         return mo_qkernels_neon_dot();
+    case MO_CPU_LEVEL_NEON_I8MM:
+        return mo_qkernels_neon_i8mm();
     case MO_CPU_LEVEL_AVX2:
     case MO_CPU_LEVEL_AVX512: /* without VNNI longer vectors gain little where memory is waited for
                                */

@@ -118,5 +118,6 @@ const mo_qkernels *mo_qkernels_avx512_vnni(void);
 const mo_qkernels *mo_qkernels_amx(void);
 const mo_qkernels *mo_qkernels_neon(void);
 const mo_qkernels *mo_qkernels_neon_dot(void);
+const mo_qkernels *mo_qkernels_neon_i8mm(void);
 
 #endif

@@ -15,6 +15,7 @@ static inline avec a_zero(void) {
 }
 static inline avec a_step(avec a, wvec w, xvec x, const q_kind kind) {
     (void)kind;
+    UNROLL
     for (int i = 0; i < 4; i++) {
         a.q[2 * i] = vpadalq_s16(a.q[2 * i], vmull_s8(vget_low_s8(w.q[i]), vget_low_s8(x)));
         a.q[2 * i + 1] = vpadalq_s16(a.q[2 * i + 1], vmull_high_s8(w.q[i], x));

@@ -13,6 +13,7 @@ static inline avec a_zero(void) {
 }
 static inline avec a_step(avec a, wvec w, xvec x, const q_kind kind) {
     (void)kind;
+    UNROLL
     for (int i = 0; i < 4; i++) a.q[i] = vdotq_s32(a.q[i], w.q[i], x);
     return a;
 }

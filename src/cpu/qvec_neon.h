@@ -30,6 +30,7 @@ static inline fvec f_fma(fvec x, fvec y, fvec z) {
                    vfmaq_f32(z.q[2], x.q[2], y.q[2]), vfmaq_f32(z.q[3], x.q[3], y.q[3])}};
 }
 static inline void f_store(float *p, fvec x) {
+    UNROLL
     for (int i = 0; i < 4; i++) vst1q_f32(p + 4 * i, x.q[i]);
 }
 static inline float32x4_t load_f32(const uint8_t *p) {
@@ -97,6 +98,7 @@ static inline int8x16_t upper_bits(const uint8_t *p, const int j) {
     return vreinterpretq_s8_u8(vandq_u8(x, vdupq_n_u8(0x30)));
 }
 static inline wvec w_sixes(wvec halves, const uint8_t *p, const int j) {
+    UNROLL
     for (int i = 0; i < 4; i++) halves.q[i] = vorrq_s8(halves.q[i], upper_bits(p + 16 * i, j));
     return halves;
 }
@@ -109,6 +111,7 @@ static inline xvec x_four(const int8_t *q) {
 static inline ivec less_zero(ivec x, int32_t sum, const int zero, const q_kind kind) {
     const int n = kind == Q_BYTES ? 128 - zero : -zero;
     int32x4_t s = vdupq_n_s32(n * sum);
+    UNROLL
     for (int i = 0; n && i < 4; i++) x.q[i] = vaddq_s32(x.q[i], s);
     return x;
 }
