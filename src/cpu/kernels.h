@@ -14,8 +14,8 @@ typedef enum mo_cpu_level {
     MO_CPU_LEVEL_AUTO, /* the best the machine has */
     MO_CPU_LEVEL_C,
     MO_CPU_LEVEL_NEON,
-    MO_CPU_LEVEL_NEON_DOT, /* differs on quantised weights only, as do the ..._VNNI */
-    MO_CPU_LEVEL_NEON_I8MM,
+    MO_CPU_LEVEL_NEON_DOT,  /* differs on quantised weights only, as do the ..._VNNI */
+    MO_CPU_LEVEL_NEON_I8MM, /* the above, and other instructions for several rows */
     MO_CPU_LEVEL_AVX2,
     MO_CPU_LEVEL_AVX2_VNNI,
     MO_CPU_LEVEL_AVX512,

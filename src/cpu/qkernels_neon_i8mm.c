@@ -5,10 +5,10 @@
  *
  * Weights lie as on every level, or a matrix could not serve one row and many: a register of a
  * strip is 4 numbers of four rows, and two registers zipped are 8 numbers of two. That is one zip
- * for 16 bytes of weights, half bytes before they are spread: beside eight rows one instruction in
- * eight of those that multiply bytes, in sixteen of half bytes. Activations are this level's own
- * and lie as they are used. Sums are whole numbers, what follows is done as on every level: the
- * same bits. */
+ * for 16 bytes of weights, half bytes before they are spread: with eight rows of activations one
+ * for every four of these instructions, or for every eight. Activations are this level's own and
+ * lie as they are used. Sums are whole numbers, what follows is done as on every level: the same
+ * bits. */
 #include "qkernels.h"
 
 #if defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD) && defined(__ARM_FEATURE_MATMUL_INT8)
