@@ -7,12 +7,16 @@
 #include "verb.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Frames of a file that are computed together: the result does not depend on it. */
-enum { FRAMES_AT_ONCE = 16 };
+/* Frames of a file that are computed together, at most: the result does not depend on it. */
+enum { FRAMES_AT_ONCE = 64 };
+
+/* Of the published codec; blocks of files are only less even with another one. */
+static const double FRAMES_PER_S = 12.5;
 
 typedef struct codec_run {
     const arguments *args;
@@ -37,19 +41,28 @@ static int check_arguments(const arguments *args, const char *name, const char *
     return model_check_output(args, option_text(args, "output"), NULL, err);
 }
 
-/* `codebooks` 0: all the model has; `asked` is where that number comes from. */
+/* A file of so many frames in blocks of the same size, or nearly: the last one is computed whole,
+ * however little of it is the file's. 0: nobody knows how many. */
+static int block_of(double frames) {
+    const double most = FRAMES_AT_ONCE;
+    return frames > 0 ? (int)ceil(frames / ceil(frames / most)) : FRAMES_AT_ONCE;
+}
+
+/* `codebooks` 0: all the model has; `asked` is where that number comes from. `frames`: of the file,
+ * 0 where that is not known. */
 static int codec_run_open(codec_run *run, const arguments *args, int64_t codebooks,
-                          const char *asked, app_error *err) {
+                          const char *asked, double frames, app_error *err) {
     double started = app_now_s();
+    const int block = block_of(frames);
     moshi_codec_options options = {.codebooks = (int)codebooks,
                                    .frames_per_call = 1,
                                    .flags = option_given(args, "whole") ? MOSHI_EXACT_MASK : 0,
-                                   .calls_at_once = FRAMES_AT_ONCE};
+                                   .calls_at_once = block};
     run->args = args;
     int rc = model_open_codec(&run->codec, args, options, asked, err);
     if (rc != EXIT_OK) return rc;
     moshi_codec_get_info(run->codec, &run->info);
-    run->block = FRAMES_AT_ONCE;
+    run->block = (size_t)block;
     run->pcm = calloc(run->block * (size_t)run->info.frame_samples, sizeof *run->pcm);
     run->codes = calloc(run->block * (size_t)run->info.codebooks, sizeof *run->codes);
     run->load_s = app_now_s() - started;
@@ -57,9 +70,11 @@ static int codec_run_open(codec_run *run, const arguments *args, int64_t codeboo
     return run->pcm && run->codes ? EXIT_OK : app_no_memory(err);
 }
 
-/* With as many codebooks as -n says. */
-static int codec_run_open_n(codec_run *run, const arguments *args, app_error *err) {
-    return codec_run_open(run, args, option_of(args, "codebooks")->integer, "-n", err);
+/* With as many codebooks as -n says, for a recording. */
+static int codec_run_open_n(codec_run *run, const arguments *args, const audio_in *in,
+                            app_error *err) {
+    return codec_run_open(run, args, option_of(args, "codebooks")->integer, "-n",
+                          audio_in_facts(in)->seconds * FRAMES_PER_S, err);
 }
 
 static void codec_run_close(codec_run *run) {
@@ -170,7 +185,7 @@ static int run_encode(const arguments *args, app_error *err) {
     if (rc == EXIT_OK)
         rc = tensors_out_open(&out, option_text(args, "output"), args->positional[0],
                               OUTFILE_IN_ORDER, err);
-    if (rc == EXIT_OK) rc = codec_run_open_n(&run, args, err);
+    if (rc == EXIT_OK) rc = codec_run_open_n(&run, args, in, err);
     if (rc == EXIT_OK) rc = encode_all(&run, in, out, err);
     if (rc == EXIT_OK) rc = tensors_out_commit(out, err);
     if (rc == EXIT_OK) print_summary(&run);
@@ -228,7 +243,8 @@ static int run_decode(const arguments *args, app_error *err) {
     if (rc == EXIT_OK)
         rc = audio_out_open(&out, option_text(args, "output"), args->positional[0],
                             option_given(args, "float"), err);
-    if (rc == EXIT_OK) rc = codec_run_open(&run, args, shape[0], args->positional[0], err);
+    if (rc == EXIT_OK)
+        rc = codec_run_open(&run, args, shape[0], args->positional[0], (double)shape[1], err);
     if (rc == EXIT_OK) rc = check_codes(&run, args->positional[0], codes, shape[0], shape[1], err);
     if (rc == EXIT_OK) rc = decode_all(&run, codes, shape[1], out, err);
     if (rc == EXIT_OK) rc = audio_out_commit(out, err);
@@ -264,7 +280,7 @@ static int run_roundtrip(const arguments *args, app_error *err) {
     if (rc == EXIT_OK)
         rc = audio_out_open(&out, option_text(args, "output"), args->positional[0],
                             option_given(args, "float"), err);
-    if (rc == EXIT_OK) rc = codec_run_open_n(&run, args, err);
+    if (rc == EXIT_OK) rc = codec_run_open_n(&run, args, in, err);
     if (rc == EXIT_OK) rc = roundtrip_all(&run, in, out, err);
     if (rc == EXIT_OK) rc = audio_out_commit(out, err);
     if (rc == EXIT_OK) print_summary(&run);

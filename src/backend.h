@@ -395,6 +395,7 @@ typedef struct mo_backend_ops {
     bool dry;         /* only counts: uploads come without data (dry.h) */
     bool same_bits;   /* the arithmetic contract above holds; else results are near */
     bool host_memory; /* buffers serve the programs of every open backend of this kind */
+    bool caches;      /* what was just computed is near, other memory is far */
     /* Facts of the first `most` devices into `out`, which is zeroed; returns how many there are of
      * those. Where there is none, *why may say why not. */
     int (*list)(moshi_device_info *out, int most, moshi_error *why);

@@ -120,6 +120,7 @@ int mo_dry_over(mo_backend **out, mo_backend *device, moshi_error *err) {
     d->borrowed = true;
     d->ops = (mo_backend_ops){.name = device->ops->name,
                               .dry = true,
+                              .caches = device->ops->caches,
                               .close = dry_close,
                               .alloc = dry_alloc,
                               .alloc_input = device->ops->alloc_input ? dry_alloc : NULL,

@@ -143,15 +143,19 @@ int mo_conv_left(const mo_conv *c) {
     return (c->taps - 1) * c->dilation + 1 - c->stride;
 }
 
-void mo_conv_run(mo_graph *g, const mo_conv *c, const mo_stream *in, mo_view add, mo_view out) {
+void mo_conv_part(mo_graph *g, const mo_conv *c, mo_view in, mo_view add, mo_view out) {
     mo_linear(g, &(mo_op_linear){.w = c->w,
                                  .bias = c->bias,
-                                 .in = in->all,
+                                 .in = in,
                                  .add = add,
                                  .out = out,
                                  .taps = c->taps,
                                  .stride = c->stride,
                                  .dilation = c->dilation});
+}
+
+void mo_conv_run(mo_graph *g, const mo_conv *c, const mo_stream *in, mo_view add, mo_view out) {
+    mo_conv_part(g, c, in->all, add, out);
     mo_stream_shift(g, in);
 }
 

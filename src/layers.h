@@ -88,7 +88,9 @@ typedef struct mo_conv {
 
 /* History rows a convolution needs. */
 int mo_conv_left(const mo_conv *c);
-/* out = conv(in) (+ add), then shift. */
+/* out = conv(in) (+ add); `in` begins with the history. */
+void mo_conv_part(mo_graph *g, const mo_conv *c, mo_view in, mo_view add, mo_view out);
+/* The same of a whole stream, then shift. */
 void mo_conv_run(mo_graph *g, const mo_conv *c, const mo_stream *in, mo_view add, mo_view out);
 /* The transposed convolution loaded with mo_load_convt: out [in rows * stride, channels] is written
  * as [in rows, stride * channels], which is the same memory because out's rows are dense. */

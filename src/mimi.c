@@ -247,23 +247,53 @@ void mo_mimi_free(mo_mimi *m) {
 
 static const mo_view absent = {0};
 
-/* x += narrow(elu(wide(elu(x)))) for every residual block of a level; x has `rows` rows. */
-static void record_residuals(mo_graph *g, const mo_mimi *m, const mo_mimi_level *level,
-                             const char *side, mo_view x) {
+/* What one level works in. Rows are those of a pass: see passes_of. */
+typedef struct level_run {
+    mo_view x; /* before the change of rate in the encoder, after it in the decoder */
+    mo_stream in[MO_MAX_RESIDUAL_LAYERS], hidden[MO_MAX_RESIDUAL_LAYERS];
+    mo_stream resample;
+} level_run;
+
+/* Of the encoder, or with a transposed convolution in front of `rows` rows the decoder's. */
+static level_run level_new(mo_graph *g, const mo_mimi *m, const mo_mimi_level *level, int rows,
+                           bool transposed) {
+    const mo_conv *resample = &level->resample;
+    level_run run = {.x = mo_scratch(g, rows, level->channels)};
     for (int j = 0; j < m->cfg.residual_layers; j++) {
-        const mo_conv *wide = &level->res[j].wide;
-        mo_stream in = mo_stream_new(g, mo_conv_left(wide), x.rows, x.cols);
-        mo_stream hidden = mo_stream_new(g, 0, x.rows, level->channels / m->cfg.compress);
+        run.in[j] = mo_stream_new(g, mo_conv_left(&level->res[j].wide), rows, level->channels);
+        run.hidden[j] = mo_stream_new(g, 0, rows, level->channels / m->cfg.compress);
+    }
+    run.resample =
+        transposed ? mo_stream_new(g, resample->taps - 1, rows / level->stride, 2 * level->channels)
+                   : mo_stream_new(g, mo_conv_left(resample), rows, level->channels);
+    return run;
+}
+
+/* x += narrow(elu(wide(elu(x)))) for every residual block of a level. */
+static void record_residuals(mo_graph *g, const mo_mimi *m, const mo_mimi_level *level,
+                             const level_run *run, const char *side) {
+    const mo_view x = run->x;
+    for (int j = 0; j < m->cfg.residual_layers; j++) {
+        const mo_stream *in = &run->in[j], *hidden = &run->hidden[j];
         int n = level->res[j].index;
-        mo_act_op(g, MO_ACT_ELU, x, in.fresh);
-        mo_tap_channels(g, in.fresh, "mimi.%s.model.%d.elu1", side, n);
-        mo_conv_run(g, wide, &in, absent, hidden.fresh);
-        mo_tap_channels(g, hidden.fresh, "mimi.%s.model.%d.conv1", side, n);
-        mo_act_op(g, MO_ACT_ELU, hidden.fresh, hidden.fresh);
-        mo_tap_channels(g, hidden.fresh, "mimi.%s.model.%d.elu2", side, n);
-        mo_conv_run(g, &level->res[j].narrow, &hidden, x, x);
+        mo_act_op(g, MO_ACT_ELU, x, in->fresh);
+        mo_tap_channels(g, in->fresh, "mimi.%s.model.%d.elu1", side, n);
+        mo_conv_run(g, &level->res[j].wide, in, absent, hidden->fresh);
+        mo_tap_channels(g, hidden->fresh, "mimi.%s.model.%d.conv1", side, n);
+        mo_act_op(g, MO_ACT_ELU, hidden->fresh, hidden->fresh);
+        mo_tap_channels(g, hidden->fresh, "mimi.%s.model.%d.elu2", side, n);
+        mo_conv_run(g, &level->res[j].narrow, hidden, x, x);
         mo_tap_channels(g, x, "mimi.%s.model.%d", side, n);
     }
+}
+
+/* Levels with so many rows a frame go through the codec call by call, several of them one call
+ * after the other, for what they work in then stays in a core's cache. The others take all calls
+ * at once: their weights are the longer way. A device that has all memory at hand takes all. */
+enum { PASS_ROWS = 256 };
+
+static int passes_of(const mo_graph *g, const mo_mimi_run *run) {
+    return g->arena->be->ops->caches && run->calls > 1 ? run->calls : 1;
 }
 
 /* The transformer stack, in place on x. */
@@ -294,31 +324,56 @@ static void record_transformer(mo_graph *g, const mo_mimi *m, const mo_mimi_half
     for (int c = 0; c < calls; c++) mo_advance(g, starts[c], x.rows);
 }
 
-/* Samples in, latents at the transformer's rate out (written to `latent`). */
-static mo_view record_seanet_encoder(mo_graph *g, const mo_mimi *m, int rows, mo_view latent) {
+static void record_encoder_level(mo_graph *g, const mo_mimi *m, const mo_mimi_level *level,
+                                 const level_run *run, mo_view out) {
+    record_residuals(g, m, level, run, "enc");
+    mo_act_op(g, MO_ACT_ELU, run->x, run->resample.fresh);
+    mo_tap_channels(g, run->resample.fresh, "mimi.enc.model.%d.elu", level->index);
+    mo_conv_run(g, &level->resample, &run->resample, absent, out);
+    mo_tap_channels(g, out, "mimi.enc.model.%d", level->index);
+}
+
+/* Pass `n` of the first convolution and of levels 0 .. end-1. */
+static void record_encoder_pass(mo_graph *g, const mo_mimi *m, const mo_stream *in, int n,
+                                const level_run *runs, int end) {
     const mo_mimi_half *h = &m->enc;
-    mo_stream in = mo_stream_new(g, mo_conv_left(&h->first), rows, 1);
-    mo_view audio = in.fresh;
-    mo_view x = mo_scratch(g, rows, m->cfg.filters);
-    mo_conv_run(g, &h->first, &in, absent, x);
-    mo_tap_channels(g, x, "mimi.enc.model.0");
-    for (int i = 0; i < m->cfg.n_ratios; i++) {
-        const mo_mimi_level *level = &h->levels[i];
-        record_residuals(g, m, level, "enc", x);
-        mo_stream s = mo_stream_new(g, mo_conv_left(&level->resample), x.rows, x.cols);
-        mo_act_op(g, MO_ACT_ELU, x, s.fresh);
-        mo_tap_channels(g, s.fresh, "mimi.enc.model.%d.elu", level->index);
-        x = mo_scratch(g, x.rows / level->stride, 2 * level->channels);
-        mo_conv_run(g, &level->resample, &s, absent, x);
-        mo_tap_channels(g, x, "mimi.enc.model.%d", level->index);
+    const int rows = runs[0].x.rows;
+    const mo_view samples = mo_rows(in->all, n * rows, in->left + rows);
+    mo_conv_part(g, &h->first, samples, absent, runs[0].x);
+    mo_tap_channels(g, runs[0].x, "mimi.enc.model.0");
+    for (int i = 0; i < end; i++) {
+        mo_view out = runs[i + 1].x;
+        const int fewer = runs[i].x.rows / h->levels[i].stride;
+        if (i + 1 == end) out = mo_rows(out, n * fewer, fewer);
+        record_encoder_level(g, m, &h->levels[i], &runs[i], out);
     }
-    mo_stream s = mo_stream_new(g, mo_conv_left(&h->last), x.rows, x.cols);
-    mo_act_op(g, MO_ACT_ELU, x, s.fresh);
+}
+
+/* Samples in, latents at the transformer's rate out (written to `latent`). */
+static mo_view record_seanet_encoder(mo_graph *g, const mo_mimi *m, const mo_mimi_run *run,
+                                     mo_view latent) {
+    const mo_mimi_half *h = &m->enc;
+    const int n = m->cfg.n_ratios, passes = passes_of(g, run);
+    int rows = m->cfg.frame_samples, end = 0;
+    level_run runs[MO_MAX_RATIOS + 1];
+    mo_stream in = mo_stream_new(g, mo_conv_left(&h->first), run->frames * rows, 1);
+    for (int i = 0; i < n; rows /= h->levels[i++].stride) {
+        const bool parted = passes > 1 && rows >= PASS_ROWS;
+        if (parted) end = i + 1;
+        runs[i] = level_new(g, m, &h->levels[i], run->frames / (parted ? passes : 1) * rows, false);
+    }
+    mo_stream s = mo_stream_new(g, mo_conv_left(&h->last), run->frames * rows, m->cfg.filters << n);
+    runs[n].x = mo_scratch(g, s.fresh.rows, s.fresh.cols);
+    for (int i = 0; i < (end ? passes : 1); i++) record_encoder_pass(g, m, &in, i, runs, end);
+    mo_stream_shift(g, &in);
+    for (int i = end; i < n; i++)
+        record_encoder_level(g, m, &h->levels[i], &runs[i], runs[i + 1].x);
+    mo_act_op(g, MO_ACT_ELU, runs[n].x, s.fresh);
     mo_tap_channels(g, s.fresh, "mimi.enc.model.%d.elu", h->last_index);
     mo_conv_run(g, &h->last, &s, absent, latent);
     mo_tap_channels(g, latent, "mimi.enc.model.%d", h->last_index);
     mo_tap_channels(g, latent, "mimi.enc.seanet");
-    return audio;
+    return in.fresh;
 }
 
 /* Residual quantisation of the projected latent with codebooks first .. last-1. */
@@ -353,7 +408,7 @@ void mo_mimi_record_encoder(mo_graph *g, const mo_mimi *m, const mo_mimi_run *ru
     mo_view latent = steps.fresh;
     /* calls so far: tells the first one, whose padding is special */
     mo_view calls = mo_state_view(g, 1, 1, 0);
-    *audio = record_seanet_encoder(g, m, run->frames * cfg->frame_samples, steps.fresh);
+    *audio = record_seanet_encoder(g, m, run, steps.fresh);
     record_transformer(g, m, &m->enc, run, "enc", steps.fresh);
     mo_tap_channels(g, steps.fresh, "mimi.enc.transformer");
     if (stride > 1) {
@@ -383,26 +438,54 @@ static void record_rvq_decode(mo_graph *g, const mo_mimi *m, const mo_weight *pr
     mo_linear(g, &project);
 }
 
-static void record_seanet_decoder(mo_graph *g, const mo_mimi *m, const mo_stream *latent,
-                                  mo_view audio) {
+static void record_decoder_level(mo_graph *g, const mo_mimi *m, const mo_mimi_level *level,
+                                 const level_run *run, mo_view in) {
+    mo_act_op(g, MO_ACT_ELU, in, run->resample.fresh);
+    mo_tap_channels(g, run->resample.fresh, "mimi.dec.model.%d.elu", level->index);
+    mo_convt_run(g, &level->resample, &run->resample, run->x);
+    mo_tap_channels(g, run->x, "mimi.dec.model.%d", level->index);
+    record_residuals(g, m, level, run, "dec");
+}
+
+/* Pass `n` of levels first .. and of the last convolution, whose input is `s`; x is what all passes
+ * begin with. */
+static void record_decoder_pass(mo_graph *g, const mo_mimi *m, int n, const level_run *runs,
+                                int first, mo_view x, const mo_stream *s, mo_view audio) {
     const mo_mimi_half *h = &m->dec;
-    mo_view x = mo_scratch(g, latent->fresh.rows, m->cfg.filters << m->cfg.n_ratios);
+    const int rows = s->fresh.rows;
+    for (int i = first; i < m->cfg.n_ratios; i++) {
+        const int fewer = runs[i].resample.fresh.rows;
+        if (i == first) x = mo_rows(x, n * fewer, fewer);
+        record_decoder_level(g, m, &h->levels[i], &runs[i], x);
+        x = runs[i].x;
+    }
+    if (first == m->cfg.n_ratios) x = mo_rows(x, n * rows, rows);
+    mo_act_op(g, MO_ACT_ELU, x, s->fresh);
+    mo_tap_channels(g, s->fresh, "mimi.dec.model.%d.elu", h->last_index);
+    mo_conv_run(g, &h->last, s, absent, mo_rows(audio, n * rows, rows));
+}
+
+static void record_seanet_decoder(mo_graph *g, const mo_mimi *m, const mo_mimi_run *run,
+                                  const mo_stream *latent, mo_view audio) {
+    const mo_mimi_half *h = &m->dec;
+    const int n = m->cfg.n_ratios, passes = passes_of(g, run);
+    int rows = m->cfg.stride, first = n;
+    level_run runs[MO_MAX_RATIOS];
+    mo_view x = mo_scratch(g, latent->fresh.rows, m->cfg.filters << n);
+    for (int i = 0; i < n; i++) {
+        rows *= h->levels[i].stride;
+        const bool parted = passes > 1 && rows >= PASS_ROWS;
+        if (parted && first == n) first = i;
+        runs[i] = level_new(g, m, &h->levels[i], run->frames / (parted ? passes : 1) * rows, true);
+    }
+    mo_stream s = mo_stream_new(g, mo_conv_left(&h->last), audio.rows / (first < n ? passes : 1),
+                                m->cfg.filters);
     mo_conv_run(g, &h->first, latent, absent, x);
     mo_tap_channels(g, x, "mimi.dec.model.0");
-    for (int i = 0; i < m->cfg.n_ratios; i++) {
-        const mo_mimi_level *level = &h->levels[i];
-        mo_stream s = mo_stream_new(g, level->resample.taps - 1, x.rows, x.cols);
-        mo_act_op(g, MO_ACT_ELU, x, s.fresh);
-        mo_tap_channels(g, s.fresh, "mimi.dec.model.%d.elu", level->index);
-        x = mo_scratch(g, x.rows * level->stride, level->channels);
-        mo_convt_run(g, &level->resample, &s, x);
-        mo_tap_channels(g, x, "mimi.dec.model.%d", level->index);
-        record_residuals(g, m, level, "dec", x);
-    }
-    mo_stream s = mo_stream_new(g, mo_conv_left(&h->last), x.rows, x.cols);
-    mo_act_op(g, MO_ACT_ELU, x, s.fresh);
-    mo_tap_channels(g, s.fresh, "mimi.dec.model.%d.elu", h->last_index);
-    mo_conv_run(g, &h->last, &s, absent, audio);
+    for (int i = 0; i < first; x = runs[i++].x)
+        record_decoder_level(g, m, &h->levels[i], &runs[i], x);
+    for (int i = 0; i < (first < n ? passes : 1); i++)
+        record_decoder_pass(g, m, i, runs, first, x, &s, audio);
 }
 
 void mo_mimi_record_decoder(mo_graph *g, const mo_mimi *m, const mo_mimi_run *run, mo_view codes,
@@ -427,6 +510,6 @@ void mo_mimi_record_decoder(mo_graph *g, const mo_mimi *m, const mo_mimi_run *ru
     record_transformer(g, m, &m->dec, run, "dec", steps.fresh);
     mo_tap_channels(g, steps.fresh, "mimi.dec.transformer");
     *audio = mo_scratch(g, run->frames * cfg->frame_samples, 1);
-    record_seanet_decoder(g, m, &steps, *audio);
+    record_seanet_decoder(g, m, run, &steps, *audio);
     mo_tap_channels(g, *audio, "mimi.dec.audio");
 }

@@ -185,15 +185,20 @@ static void write_through_bad_pointer(void) {
     *nowhere = 1;
 }
 
+static int late_calls(void) {
+    const char *asked = getenv("MOSHI_FAULTY_CALLS");
+    return asked ? atoi(asked) : 40;
+}
+
 static int faulty_run(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec) {
-    enum { LATE = 40 };
     static int model_runs;
     const recorded *r = recorded_of(p);
     fault f = fault_of(be);
     int rc = 0;
     if (r->n > MODEL_OPS && f == FAULT_HANG)
         for (;;) pause();
-    if (r->n > MODEL_OPS && f == FAULT_LATE && ++model_runs > LATE) write_through_bad_pointer();
+    if (r->n > MODEL_OPS && f == FAULT_LATE && ++model_runs > late_calls())
+        write_through_bad_pointer();
     uint8_t *left = malloc((size_t)r->slots);
     if (!left) abort();
     memcpy(left, exec, (size_t)r->slots);

@@ -330,19 +330,30 @@ static void check_full_default(const tensors *g, const moshi_blob *blobs, const 
 
 /* Frames at once change the speed only, also where numbers are split into pieces. */
 static void check_full_at_once(const tensors *g, const moshi_blob *blobs, size_t frames) {
-    int32_t *codes[2];
-    float *pcm[2];
-    for (int i = 0; i < 2; i++) {
-        moshi_codec *codec = open_codec(NULL, blobs, 2, 8, i ? 5 : 1, MOSHI_EXACT_MASK);
+    enum { WAYS = 3 }; /* one after the other, five in a call, five calls */
+    int32_t *codes[WAYS];
+    float *pcm[WAYS];
+    for (int i = 0; i < WAYS; i++) {
+        moshi_codec *codec =
+            open_codec_with(&(moshi_codec_options){.blobs = blobs,
+                                                   .n_blobs = 2,
+                                                   .codebooks = 8,
+                                                   .frames_per_call = i == 1 ? 5 : 1,
+                                                   .calls_at_once = i == 2 ? 5 : 1,
+                                                   .flags = MOSHI_EXACT_MASK});
         codes[i] = test_alloc(frames * 8, sizeof **codes);
         pcm[i] = test_alloc(frames * 1920, sizeof **pcm);
         moshi_codec_encode(codec, tensors_f32(g, 48000, "input.audio"), frames, codes[i]);
         moshi_codec_decode(codec, codes[i], frames, pcm[i]);
         moshi_codec_close(codec);
     }
-    CHECK(memcmp(codes[0], codes[1], frames * 8 * sizeof **codes) == 0, "full size: codes at once");
-    CHECK(memcmp(pcm[0], pcm[1], frames * 1920 * sizeof **pcm) == 0, "full size: audio at once");
-    for (int i = 0; i < 2; i++) {
+    for (int i = 1; i < WAYS; i++) {
+        CHECK(memcmp(codes[0], codes[i], frames * 8 * sizeof **codes) == 0,
+              "full size: codes at once, %d", i);
+        CHECK(memcmp(pcm[0], pcm[i], frames * 1920 * sizeof **pcm) == 0,
+              "full size: audio at once, %d", i);
+    }
+    for (int i = 0; i < WAYS; i++) {
         free(codes[i]);
         free(pcm[i]);
     }

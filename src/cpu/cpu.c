@@ -386,6 +386,7 @@ static int cpu_measure(mo_backend *be, double seconds, moshi_device_speed *out) 
 const mo_backend_ops mo_backend_cpu = {.name = "cpu",
                                        .same_bits = true,
                                        .host_memory = true,
+                                       .caches = true,
                                        .list = cpu_list,
                                        .open = cpu_open,
                                        .close = cpu_close,
