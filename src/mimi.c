@@ -51,9 +51,10 @@ static int pieces_for(const mo_mimi_config *cfg, int rows, int pieces) {
 }
 
 /* Layers with few rows a frame wait for their weights: three digits are fewer bytes than a float32
- * and err less than its sums, two are the bytes of float16. */
+ * and err less than its sums, two are the bytes of float16 and half of two pieces. Three digits of
+ * the layers with 96 rows would be less accurate than their pieces. */
 static int digits_for(const mo_mimi_config *cfg, int rows, int digits) {
-    return is_large(cfg) && rows <= 16 ? digits : 0;
+    return is_large(cfg) && rows <= (digits == 3 ? 16 : 96) ? digits : 0;
 }
 
 /* Modules are numbered as the reference's sequential container does: activations count too. */
@@ -172,12 +173,15 @@ static void load_quantizer(mo_loader *ld, mo_mimi *m) {
             mo_load_ignore(ld, p);
             continue;
         }
+        ld->digits = digits_for(cfg, 1, 3);
         if (m->has_encoder)
             m->enc.proj[g] =
                 mo_load_conv(ld, cfg->codebook_dim, cfg->dimension, 1, "%sinput_proj.weight", p);
+        ld->digits = digits_for(cfg, 1, 2);
         if (m->has_decoder)
             m->dec.proj[g] =
                 mo_load_conv(ld, cfg->dimension, cfg->codebook_dim, 1, "%soutput_proj.weight", p);
+        ld->digits = 0;
         snprintf(p, sizeof p, "quantizer.%s.%s", groups[g],
                  m->has_encoder ? "output_proj." : "input_proj.");
         if (!m->has_encoder || !m->has_decoder) mo_load_ignore(ld, p);
