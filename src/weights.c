@@ -728,21 +728,51 @@ static const char *codebook_name(const mo_loader *ld, char name[NAME_BYTES], con
     return name;
 }
 
+enum { BLUR_PART = 256 };
+
+/* Up to BLUR_PART numbers, as float16 holds them if that is asked for. */
+static const float *numbers_of(const float *x, float room[BLUR_PART], int n, bool half) {
+    uint16_t halves[BLUR_PART];
+    if (!half) return x;
+    mo_quant_of(MO_F16)->quantise(x, halves, (size_t)n);
+    mo_quant_of(MO_F16)->dequantise(halves, room, (size_t)n);
+    return room;
+}
+
+static float largest_of(const float *entry, int dim, bool half) {
+    float top = 0, room[BLUR_PART];
+    for (int i = 0; i < dim; i += BLUR_PART) {
+        const int n = dim - i < BLUR_PART ? dim - i : BLUR_PART;
+        const float *x = numbers_of(entry + i, room, n, half);
+        for (int k = 0; k < n; k++) top = fabsf(x[k]) > top ? fabsf(x[k]) : top;
+    }
+    return top;
+}
+
+/* The nearest whole number, of two the even one: what is left when the sum is rounded. */
+static double round_whole(double x) {
+    const double sum = x + 0x1.8p52;
+    return sum - 0x1.8p52;
+}
+
 /* An entry's score is off by |x| times its distance from its copy (Cauchy-Schwarz). Digits of the
  * inputs are off by 2^-14 of the largest each, hence all together by sqrt(dim) 2^-14 |x| at most,
  * which counts times the length of the copy. */
 float mo_entry_blur(const float *entry, int dim, bool half, int digits) {
-    double top = 0, apart = 0, length = 0;
-    for (int i = 0; i < dim; i++) {
-        const double x = (double)(half ? mo_f16_to_f32(mo_f32_to_f16(entry[i])) : entry[i]);
-        if (fabs(x) > top) top = fabs(x);
-    }
-    const double exact = top / 127, step = top < 0x1p-89 ? 0 : (double)(float)exact;
-    for (int i = 0; i < dim; i++) {
-        double x = (double)(half ? mo_f16_to_f32(mo_f32_to_f16(entry[i])) : entry[i]);
-        if (digits) x = step > 0 ? rint(x / exact) * step : 0;
-        apart += ((double)entry[i] - x) * ((double)entry[i] - x);
-        length += x * x;
+    const float top = digits ? largest_of(entry, dim, half) : 0;
+    const bool rounded = digits && top >= 0x1p-89f; /* below, digits may all be 0 */
+    const double exact = rounded ? (double)top / 127 : 1, whole = 1 / exact;
+    const double step = rounded ? (double)(float)exact : 0;
+    double apart = 0, length = 0;
+    float room[BLUR_PART];
+    for (int i = 0; i < dim; i += BLUR_PART) {
+        const int n = dim - i < BLUR_PART ? dim - i : BLUR_PART;
+        const float *x = numbers_of(entry + i, room, n, half);
+        for (int k = 0; k < n; k++) {
+            const double y = digits ? round_whole((double)x[k] * whole) * step : (double)x[k];
+            apart += ((double)entry[i + k] - y) * ((double)entry[i + k] - y);
+            length += y * y;
+        }
     }
     const double inputs = digits ? sqrt((double)dim * length) * 0x1p-14 : 0;
     return (float)((sqrt(apart) + inputs) * 1.000001);

@@ -167,8 +167,7 @@ static mo_matrix as_split(const mo_matrix *src, bool digits, bool pieces) {
     return m;
 }
 
-/* The machine is asked only about matrices that wish to be split: in a virtual one that is a call
- * of the host, tens of microseconds. */
+/* Of a device that was not opened: at the best level. */
 static uint64_t cpu_weight_bytes(const mo_matrix *src, mo_layout layout) {
     const mo_matrix m =
         as_split(src, mo_digits_wanted(src, layout) && mo_digits_get(MO_CPU_LEVEL_AUTO),
