@@ -285,19 +285,29 @@ static void split_run(const mo_plan *plan, const mo_exec *ex, int unit0, int uni
     }
 }
 
+/* Rows of a block: as many blocks for one of two threads as for the other, if they are few. */
+static int piece_rows(int rows) {
+    int blocks = (rows + PIECE_ROW_BLOCK - 1) / PIECE_ROW_BLOCK;
+    if (blocks < MANY_BLOCKS) blocks += blocks % 2;
+    const int each = (rows + blocks - 1) / blocks;
+    return (each + MO_PIECE_ROWS - 1) / MO_PIECE_ROWS * MO_PIECE_ROWS;
+}
+
 /* Unit = block of rows of one slot by block of strips. The units of a block of rows are side by
  * side if they split its inputs themselves, else those of a block of strips: weights are the longer
  * way. */
 typedef struct pieces_grid {
-    int per_slot, row_blocks, strip_block, strip_blocks;
+    int rows, per_slot, row_blocks, strip_block, strip_blocks;
 } pieces_grid;
 
 static pieces_grid pieces_grid_of(const mo_plan *plan, const mo_exec *ex) {
     const int strips = (plan->linear.n + MO_STRIP - 1) / MO_STRIP;
-    pieces_grid g = {.per_slot = (plan->linear.rows + PIECE_ROW_BLOCK - 1) / PIECE_ROW_BLOCK,
-                     .strip_block = STRIP_BLOCK};
-    g.row_blocks = ex->n_active * g.per_slot;
     const bool in_place = ex->before && plan->act.in.buf == plan->act.out.buf;
+    pieces_grid g = {.rows = PIECE_ROW_BLOCK, .strip_block = STRIP_BLOCK};
+    if (plan->window && (in_place || plan->linear.rows > PIECE_ROW_BLOCK))
+        g.rows = piece_rows(plan->linear.rows);
+    g.per_slot = (plan->linear.rows + g.rows - 1) / g.rows;
+    g.row_blocks = ex->n_active * g.per_slot;
     if (plan->window && (g.row_blocks >= MANY_BLOCKS || in_place))
         g.strip_block = strips;
     else if (g.row_blocks * ((strips + STRIP_BLOCK - 1) / STRIP_BLOCK) <
@@ -344,8 +354,8 @@ static void linear_pieces_run(const mo_plan *plan, const mo_exec *ex, int unit0,
     for (int unit = unit0; unit < unit1; unit++) {
         const int rb = plan->window ? unit / g.strip_blocks : unit % g.row_blocks;
         const int sb = plan->window ? unit % g.strip_blocks : unit / g.row_blocks;
-        const int at = rb / g.per_slot, row0 = rb % g.per_slot * PIECE_ROW_BLOCK;
-        const int row1 = least(row0 + PIECE_ROW_BLOCK, p.job.rows);
+        const int at = rb / g.per_slot, row0 = rb % g.per_slot * g.rows;
+        const int row1 = least(row0 + g.rows, p.job.rows);
         const int strip0 = sb * g.strip_block, strip1 = least(strip0 + g.strip_block, strips);
         if (plan->window && (unit == unit0 || sb == 0)) {
             p.at = at;

@@ -169,7 +169,10 @@ ALWAYS_INLINE void tile(const mo_pieces_job *q, int at, int row, int rows, int s
                               int strip1) {                                                      \
         int strip = strip0;                                                                      \
         for (; strip + (S) <= strip1; strip += (S)) tile(q, at, row, rows, strip, R, S, pieces); \
-        for (; strip < strip1; strip++) tile(q, at, row, rows, strip, R, 1, pieces);             \
+        if ((S) > 2 && strip + 2 == strip1)                                                      \
+            tile(q, at, row, rows, strip, R, 2, pieces);                                         \
+        else if (strip < strip1)                                                                 \
+            tile(q, at, row, rows, strip, R, 1, pieces);                                         \
     }
 STRIPS(strips_32_2, 2, 2, 2)
 STRIPS(strips_32_3, 2, 2, 3)
