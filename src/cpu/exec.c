@@ -232,9 +232,20 @@ static bool same_view(const mo_view *a, const mo_view *b) {
            a->slot_stride == b->slot_stride && a->row_stride == b->row_stride;
 }
 
+/* Are rows of both one after the other, and the same numbers? */
+static bool same_numbers(const mo_view *a, const mo_view *b) {
+    return a->buf == b->buf && a->offset == b->offset && a->slot_stride == b->slot_stride &&
+           view_size(a) == view_size(b) && (a->rows == 1 || a->row_stride == (size_t)a->cols) &&
+           (b->rows == 1 || b->row_stride == (size_t)b->cols);
+}
+
 bool mo_plan_can_gate(const mo_plan *plan, const mo_plan *gate) {
-    return plan->prepare && !is_split(plan) && gate->op.kind == MO_OP_ACT_MUL &&
-           same_view(&gate->op.u.act_mul.out, &plan->op.u.linear.in) && plan->op.u.linear.taps == 1;
+    const mo_op_act *act = &gate->op.u.act;
+    const mo_view *in = &plan->op.u.linear.in;
+    if (!plan->prepare || plan->op.u.linear.taps != 1) return false;
+    if (is_split(plan))
+        return gate->op.kind == MO_OP_ACT && act->in.rows == 1 && same_numbers(&act->out, in);
+    return gate->op.kind == MO_OP_ACT_MUL && same_view(&gate->op.u.act_mul.out, in);
 }
 
 /* Those columns of the gate's outputs that blocks block0 .. block1-1 consist of. */
@@ -268,6 +279,13 @@ static mo_digits_job digits_job(const mo_plan *plan, const mo_exec *ex) {
     return d;
 }
 
+/* What n rows of inputs are before they are split. */
+static void act_rows_run(const mo_op_act *op, const mo_exec *ex, int slot, size_t row, size_t n,
+                         size_t cols) {
+    ex->kernels->act(op->act, f32_at(&op->in, slot, 0) + row * cols,
+                     f32_at(&op->out, slot, 0) + row * cols, n * cols);
+}
+
 /* Unit = row of the inputs. */
 static void split_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1) {
     const mo_pieces_job p = pieces_job(plan, ex);
@@ -277,6 +295,9 @@ static void split_run(const mo_plan *plan, const mo_exec *ex, int unit0, int uni
     for (int unit = unit0; unit < unit1;) {
         int at = unit / rows, row = unit % rows, n = rows - row;
         if (n > unit1 - unit) n = unit1 - unit;
+        if (ex->gate)
+            act_rows_run(&ex->gate->op.u.act, ex, ex->active[at], (size_t)row, (size_t)n,
+                         (size_t)in->cols);
         if (plan->digits.digits)
             ex->digits->split(&d, at, row, row + n);
         else
@@ -865,7 +886,7 @@ static int prepare_units(const mo_plan *plan, const mo_exec *ex) {
 
 static double prepare_cost(const mo_plan *plan, const mo_exec *ex) {
     const double cols = plan->op.u.linear.in.cols;
-    if (is_split(plan)) return prepare_units(plan, ex) * cols * 0.15;
+    if (is_split(plan)) return prepare_units(plan, ex) * cols * (ex->gate ? 1.0 : 0.15);
     return ex->n_active * plan->linear.rows * (double)plan->linear.k * (ex->gate ? 0.8 : 0.15);
 }
 

@@ -18,7 +18,7 @@ typedef struct mo_exec {
     float *scratch; /* scratch_floats per thread */
     size_t scratch_floats;
     uint8_t *records;           /* quantised or split activations of the op at hand */
-    const struct mo_plan *gate; /* the ACT_MUL that a plan with `prepare` does, too; NULL: none */
+    const struct mo_plan *gate; /* ACT or ACT_MUL that a plan with `prepare` does, too */
     const struct mo_plan *rope; /* the ROPE_KV that an ATTEND does, too; NULL: none */
     bool before;                /* an activation was left to the op at hand, see mo_plan_join */
 } mo_exec;
@@ -27,7 +27,7 @@ typedef struct mo_exec {
 typedef struct mo_plan {
     mo_op op;
     bool prepare;
-    bool gated;             /* prepare: the plan before it is the ACT_MUL that makes its inputs */
+    bool gated;             /* prepare: the plan before it makes its inputs */
     mo_linear_job linear;   /* LINEAR: everything but `active` */
     mo_qshape shape;        /* LINEAR: form NONE for weights that are floats */
     mo_pieces_shape split;  /* LINEAR: pieces 0 for weights that are not split */
@@ -47,8 +47,8 @@ size_t mo_plan_scratch(const mo_plan *plan);
 void mo_plan_join(mo_plan *act, mo_plan *linear, const mo_op_act *op);
 /* Must a plan with `prepare` run before this one? */
 bool mo_plan_prepares(const mo_plan *plan);
-/* Can a plan with `prepare` do what `gate` does, block by block? Then a block goes from one to the
- * other in the first-level cache, and threads wait for each other once less. */
+/* Can a plan with `prepare` do what `gate` does, block by block or row by row? Then they go from
+ * one to the other in the first-level cache, and threads wait for each other once less. */
 bool mo_plan_can_gate(const mo_plan *plan, const mo_plan *gate);
 /* Can an ATTEND do what `rope` does, head by head? Then threads wait for each other once less, and
  * a head's queries stay in the core's cache. */
