@@ -51,10 +51,9 @@ static int pieces_for(const mo_mimi_config *cfg, int rows, int pieces) {
 }
 
 /* Layers with few rows a frame wait for their weights: three digits are fewer bytes than a float32
- * and err less than its sums, two are the bytes of float16 and half of two pieces. Three digits of
- * the layers with 96 rows would be less accurate than their pieces. */
+ * and err less than its sums, two are the bytes of float16; either is half of as many pieces. */
 static int digits_for(const mo_mimi_config *cfg, int rows, int digits) {
-    return is_large(cfg) && rows <= (digits == 3 ? 16 : 96) ? digits : 0;
+    return is_large(cfg) && rows <= 96 ? digits : 0;
 }
 
 /* Modules are numbered as the reference's sequential container does: activations count too. */
