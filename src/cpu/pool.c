@@ -97,18 +97,21 @@ static void take_chunks(mo_pool *pool, int thread) {
     }
 }
 
-/* Spin until a phase after `seen` is there, for a while; gives the core to who wants it. */
+/* Spin until a phase after `seen` is there, for a while, and as long as any after the owner has
+ * stopped saying that more is to come: it does so between two programs. Gives the core to who wants
+ * it. */
 static bool spin_for_phase(mo_pool *pool, uint64_t seen) {
-    double start = mo_now_s(), waited = 0;
+    const double start = mo_now_s();
+    double now, awake = start;
     do {
         for (int i = 0; i < 32; i++) {
             if (atomic_load(&pool->phase) != seen) return true;
             relax();
         }
-        waited = mo_now_s() - start;
-        if (waited > SPIN_S) sched_yield();
-    } while (waited < (atomic_load(&pool->awake) ? SPIN_AWAKE_S : SPIN_S) &&
-             !atomic_load(&pool->closing));
+        now = mo_now_s();
+        if (atomic_load(&pool->awake)) awake = now;
+        if (now - start > SPIN_S) sched_yield();
+    } while (now - awake < SPIN_S && now - start < SPIN_AWAKE_S && !atomic_load(&pool->closing));
     return false;
 }
 
