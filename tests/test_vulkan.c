@@ -1099,15 +1099,15 @@ static void check_stages(moshi_engine *e, uint64_t frames, double seconds) {
     CHECK(sum <= seconds, "%g s of %g", sum, seconds);
 }
 
-/* TEST_FRAMES in the environment asks for more of them. */
+/* TEST_FRAMES in the environment asks for more of them: then the second half takes no memory at
+ * all. Within the first thousand drivers still come to their full size (lavapipe's queue thread
+ * takes 2 to 5 MB, once). */
 static void test_long_run(void) {
-    enum {
-        WARM = 40,
-        GROWTH_KB = 4096 /* two huge pages, which come once: 2 to 3 MB after 100
-                           frames and after 3,000 */
-    };
+    enum { WARM = 40, GROWTH_KB = 4096, LONG = 2000, LONG_GROWTH_KB = 256 };
     const char *asked = getenv("TEST_FRAMES");
-    long frames = asked ? atol(asked) : 240, before = 0;
+    const long frames = asked ? atol(asked) : 240, settled = frames < LONG ? WARM : frames / 2;
+    const long most = frames < LONG ? GROWTH_KB : LONG_GROWTH_KB;
+    long before = 0;
     model_spec spec;
     made_model m;
     moshi_event ev;
@@ -1124,14 +1124,14 @@ static void test_long_run(void) {
     const double start = mo_now_s();
     moshi_push_pcm(s, pcm, (size_t)info.frame_samples); /* one frame waits while another runs */
     for (long i = 0; i < frames; i++) {
-        if (i == WARM) before = resident_kb();
+        if (i == settled) before = resident_kb();
         if (i == WARM) count_calls(&narrow.opened->fns);
         if (moshi_push_pcm(s, pcm, (size_t)info.frame_samples) <= 0 || moshi_step(e) != 1)
             test_die("frame %ld", i);
         while (moshi_pull(s, &ev) > 0) continue;
     }
     long growth = resident_kb() - before;
-    CHECK(growth < GROWTH_KB, "%ld frames took %ld KB more", frames - WARM, growth);
+    CHECK(growth < most, "%ld frames took %ld KB more", frames - settled, growth);
     CHECK(calls.allocated == 0 && calls.created == 0, "%d allocations, %d buffers", calls.allocated,
           calls.created);
     CHECK(calls.begun == 0 && calls.mapped == 0, "recorded %d times again, mapped %d times",
@@ -1144,7 +1144,7 @@ static void test_long_run(void) {
           "%d inputs written before a frame, %d while the one before ran", writes.alone,
           writes.beside);
     check_stages(e, (uint64_t)frames, mo_now_s() - start);
-    if (asked) fprintf(stderr, "%ld frames: %ld KB more\n", frames - WARM, growth);
+    if (asked) fprintf(stderr, "%ld frames: %ld KB more\n", frames - settled, growth);
     moshi_engine_close(e);
     narrow.exists = false;
     free(pcm);
