@@ -553,6 +553,10 @@ static void rope_kv_run(const mo_plan *plan, const mo_exec *ex, int unit0, int u
     }
 }
 
+static double rope_cost(const mo_plan *plan, const mo_exec *ex) {
+    return ex->n_active * view_size(&plan->op.u.rope_kv.qkv) * 2.0;
+}
+
 bool mo_plan_can_rope(const mo_plan *attend, const mo_plan *rope) {
     if (attend->op.kind != MO_OP_ATTEND || rope->op.kind != MO_OP_ROPE_KV) return false;
     const mo_kv *to = &attend->op.u.attend.kv, *from = &rope->op.u.rope_kv.kv;
@@ -625,7 +629,8 @@ static double attend_cost(const mo_plan *plan, const mo_exec *ex) {
         int64_t n = position_of(&op->pos, op->static_pos, ex->active[i]) + op->out.rows;
         keys += (double)(n < attend_reach(op) ? n : attend_reach(op)) + 4;
     }
-    return keys * op->out.rows * op->heads * ((double)op->kv.row_bytes * 0.1 + 2);
+    const double attending = keys * op->out.rows * op->heads * ((double)op->kv.row_bytes * 0.1 + 2);
+    return attending + (ex->rope ? rope_cost(ex->rope, ex) : 0);
 }
 
 /* ---- codec ---------------------------------------------------------------------------------- */
@@ -886,7 +891,7 @@ static int prepare_units(const mo_plan *plan, const mo_exec *ex) {
 
 static double prepare_cost(const mo_plan *plan, const mo_exec *ex) {
     const double cols = plan->op.u.linear.in.cols;
-    if (is_split(plan)) return prepare_units(plan, ex) * cols * (ex->gate ? 1.0 : 0.15);
+    if (is_split(plan)) return prepare_units(plan, ex) * cols * (ex->gate ? 1.0 : 0.6);
     return ex->n_active * plan->linear.rows * (double)plan->linear.k * (ex->gate ? 0.8 : 0.15);
 }
 
@@ -937,11 +942,11 @@ double mo_plan_cost(const mo_plan *plan, const mo_exec *ex) {
     case MO_OP_ROPE_TABLE:
         return ex->n_active * view_size(&op->u.rope_table.out) * 10.0;
     case MO_OP_ROPE_KV:
-        return ex->n_active * view_size(&op->u.rope_kv.qkv) * 2.0;
+        return rope_cost(plan, ex);
     case MO_OP_ATTEND:
         return attend_cost(plan, ex);
     case MO_OP_ACT:
-        return ex->n_active * view_size(&op->u.act.out) * 0.3;
+        return ex->n_active * view_size(&op->u.act.out) * 0.6;
     case MO_OP_ACT_MUL:
         return ex->n_active * view_size(&op->u.act_mul.out) * 0.5;
     case MO_OP_UPSAMPLE:
