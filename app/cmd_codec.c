@@ -45,7 +45,7 @@ static int check_arguments(const arguments *args, const char *name, const char *
  * however little of it is the file's. 0: nobody knows how many. */
 static int block_of(double frames) {
     const double most = FRAMES_AT_ONCE;
-    return frames > 0 ? (int)ceil(frames / ceil(frames / most)) : FRAMES_AT_ONCE;
+    return frames > 0 && frames < 1e15 ? (int)ceil(frames / ceil(frames / most)) : FRAMES_AT_ONCE;
 }
 
 /* `codebooks` 0: all the model has; `asked` is where that number comes from. `frames`: of the file,

@@ -259,6 +259,7 @@ typedef struct mo_op_upsample {
  * by up to |x| blurs[j], of which the largest is `blur`, and an entry of the copy is no longer than
  * |e_j| + blurs[j]. Picks the entry nearest to residual[row] (ties: first index), exactly: every
  * entry whose score is within the error bound of the best is measured again in double precision.
+ * (Where |x| is 1e7 times |e_j| and more, double precision begins to take near ties for ties.)
  * Writes codes[row][0] and subtracts the entry from residual[row]. codebook: [bins, dim] f32,
  * STRIPS, or ROWS on devices that keep the copy in digits. */
 typedef struct mo_op_rvq_pick {
@@ -415,9 +416,10 @@ typedef struct mo_backend_ops {
     void (*read)(mo_backend *be, const mo_buf *buf, size_t offset_bytes, void *dst, size_t bytes);
     void (*zero)(mo_backend *be, mo_buf *buf, size_t offset_bytes, size_t bytes);
     /* Bytes the device will hold for a matrix in this layout, which weight() then takes exactly; 0
-     * when it cannot hold such a matrix. Reads no data: src->data may be NULL, and no backend need
-     * be open. */
-    uint64_t (*weight_bytes)(const mo_matrix *src, mo_layout layout);
+     * when it cannot hold such a matrix. *out, if not NULL, is what weight() would give, without a
+     * buffer. Reads no data: src->data may be NULL. */
+    uint64_t (*weight_bytes)(const mo_backend *be, const mo_matrix *src, mo_layout layout,
+                             mo_weight *out);
     /* Upload a matrix in the wanted layout. MOSHI_EINVAL for one without weight_bytes,
      * MOSHI_ENOMEM.
      */

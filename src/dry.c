@@ -62,13 +62,19 @@ static void dry_zero(mo_backend *be, mo_buf *buf, size_t offset, size_t bytes) {
     (void)bytes;
 }
 
+static uint64_t dry_weight_bytes(const mo_backend *be, const mo_matrix *src, mo_layout layout,
+                                 mo_weight *out) {
+    return device_of(be)->ops->weight_bytes(device_of(be), src, layout, out);
+}
+
 static int dry_weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo_weight *out) {
+    mo_weight w;
     memset(out, 0, sizeof *out);
-    uint64_t bytes = be->ops->weight_bytes(src, layout);
+    uint64_t bytes = dry_weight_bytes(be, src, layout, &w);
     if (bytes == 0) return MOSHI_EINVAL;
-    mo_buf *buf = dry_alloc(be, (size_t)bytes);
-    if (!buf) return MOSHI_ENOMEM;
-    *out = mo_weight_of(buf, src, layout);
+    w.buf = dry_alloc(be, (size_t)bytes);
+    if (!w.buf) return MOSHI_ENOMEM;
+    *out = w;
     return 0;
 }
 
@@ -128,7 +134,7 @@ int mo_dry_over(mo_backend **out, mo_backend *device, moshi_error *err) {
                               .write = dry_write,
                               .read = dry_read,
                               .zero = dry_zero,
-                              .weight_bytes = device->ops->weight_bytes,
+                              .weight_bytes = dry_weight_bytes,
                               .weight = dry_weight,
                               .weight_free = dry_weight_free,
                               .supports = dry_supports,

@@ -406,7 +406,7 @@ void mo_rvq_pick(mo_graph *g, const mo_op_rvq_pick *o) {
     bool ok = weight_fits(g, MO_OP_RVQ_PICK, o->codebook) && o->scores.cols == o->codebook->rows &&
               o->residual.cols == o->codebook->cols && o->codes.cols == 1 &&
               o->scores.rows == o->residual.rows && o->codes.rows == o->residual.rows &&
-              (!o->blurs || o->blurs->cols == o->codebook->rows);
+              vector_fits(o->blurs, o->codebook->rows);
     if (!graph_want(g, ok, "rvq_pick")) return;
     mo_op op = {.kind = MO_OP_RVQ_PICK};
     op.u.rvq_pick = *o;

@@ -76,7 +76,7 @@ static const mo_weight *pool_add(mo_loader *ld, const mo_matrix *src, mo_layout 
     }
     done_with(ld, src->data, matrix_bytes(src));
     ws->items[ws->n++] = w;
-    ws->bytes += ws->be->ops->weight_bytes(src, layout);
+    ws->bytes += ws->be->ops->weight_bytes(ws->be, src, layout, NULL);
     return w;
 }
 
@@ -557,7 +557,7 @@ static const mo_weight *load_packed(mo_loader *ld, const mo_packed *p, mo_layout
  * quantised with them. What the device cannot hold as it is becomes float32. */
 static const mo_weight *load_quantised(mo_loader *ld, const mo_tensor_view *t, mo_layout layout,
                                        const mo_lora_target *m) {
-    const mo_backend_ops *ops = ld->pool->be->ops;
+    const mo_backend *be = ld->pool->be;
     mo_packed p;
     int rc = mo_packed_open(&p, ld->ck, t, m->rows, m->cols, ld->err);
     if (rc < 0) {
@@ -567,7 +567,8 @@ static const mo_weight *load_quantised(mo_loader *ld, const mo_tensor_view *t, m
     }
     mo_matrix src = mo_packed_matrix(&p, m->first, m->n);
     bool widen = (ld->exact && layout == MO_LAYOUT_STRIPS) ||
-                 (ld->loras && mo_loras_touch(ld->loras, m)) || !ops->weight_bytes(&src, layout);
+                 (ld->loras && mo_loras_touch(ld->loras, m)) ||
+                 !be->ops->weight_bytes(be, &src, layout, NULL);
     return widen ? load_changed(ld, t, layout, m) : load_packed(ld, &p, layout, m);
 }
 
@@ -784,7 +785,8 @@ static void load_search(mo_loader *ld, int bins, int dim, const float *entries, 
     const mo_weight *w = upload_strips(ld, bins, dim, dim, entries);
     if (!w || !staging(ld, (size_t)bins, &blurs)) return;
     for (int b = 0; blurs && b < bins; b++) {
-        blurs[b] = mo_entry_blur(entries + b * dim, dim, w->dtype == MO_F16, w->digits);
+        blurs[b] =
+            mo_entry_blur(entries + (size_t)b * (size_t)dim, dim, w->dtype == MO_F16, w->digits);
         if (blurs[b] > book->blur) book->blur = blurs[b];
     }
     book->search = w;

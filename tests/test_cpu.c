@@ -400,6 +400,35 @@ static void test_memory(void) {
     ops->close(be);
 }
 
+/* What a device says it would make of a matrix is what it makes, at every level: those that do not
+ * split products hold floats. */
+static void test_told(void) {
+    static const float numbers[32 * 128];
+    for (int level = MO_CPU_LEVEL_C; level < MO_CPU_LEVEL_COUNT; level++) {
+        if (!mo_kernels_get((mo_cpu_level)level)) continue;
+        mo_backend *be = open_cpu(1, level);
+        for (int pieces = 0; pieces <= 3; pieces += pieces ? 1 : 2)
+            for (int digits = 0; digits <= 3; digits++) {
+                mo_matrix m = {.dtype = MO_F32, .rows = 32, .cols = 128, .data = numbers};
+                mo_weight told, w;
+                m.pieces = pieces;
+                m.digits = digits;
+                uint64_t bytes = be->ops->weight_bytes(be, &m, MO_LAYOUT_STRIPS, &told);
+                if (!CHECK(be->ops->weight(be, &m, MO_LAYOUT_STRIPS, &w) == 0, "weight")) break;
+                CHECK(bytes == w.buf->bytes && told.pieces == w.pieces && told.digits == w.digits &&
+                          told.rows == 32 && told.cols == 128 && told.dtype == w.dtype &&
+                          told.layout == w.layout && !told.buf,
+                      "%s, %d pieces, %d digits: %llu bytes told, %zu held",
+                      mo_cpu_level_name((mo_cpu_level)level), pieces, digits,
+                      (unsigned long long)bytes, w.buf->bytes);
+                if (level != MO_CPU_LEVEL_AMX_BF16)
+                    CHECK(bytes == sizeof numbers && !told.pieces && !told.digits, "floats");
+                be->ops->weight_free(be, &w);
+            }
+        be->ops->close(be);
+    }
+}
+
 /* Both layouts from an unaligned source, against the definition. */
 static void check_pack(mo_backend *be, mo_dtype dtype, int rows, int cols) {
     const mo_backend_ops *ops = be->ops;
@@ -412,7 +441,7 @@ static void check_pack(mo_backend *be, mo_dtype dtype, int rows, int cols) {
     if (CHECK(ops->weight(be, &m, MO_LAYOUT_ROWS, &w) == 0, "rows")) {
         CHECK(memcmp(w.buf->data, src, n * size) == 0, "%d x %d rows", rows, cols);
         CHECK(w.rows == rows && w.cols == cols && w.dtype == dtype, "what a weight says of itself");
-        CHECK(w.buf->bytes == ops->weight_bytes(&m, MO_LAYOUT_ROWS), "bytes of rows");
+        CHECK(w.buf->bytes == ops->weight_bytes(be, &m, MO_LAYOUT_ROWS, NULL), "bytes of rows");
         ops->weight_free(be, &w);
         ops->weight_free(be, &w);
     }
@@ -427,7 +456,7 @@ static void check_pack(mo_backend *be, mo_dtype dtype, int rows, int cols) {
                 ok &= memcmp(got, r < rows ? want : none, size) == 0;
             }
         CHECK(ok, "%d x %d strips", rows, cols);
-        CHECK(w.buf->bytes == ops->weight_bytes(&m, MO_LAYOUT_STRIPS), "bytes of strips");
+        CHECK(w.buf->bytes == ops->weight_bytes(be, &m, MO_LAYOUT_STRIPS, NULL), "bytes of strips");
         ops->weight_free(be, &w);
     }
     free(raw);
@@ -456,7 +485,7 @@ static void test_weights(void) {
             mo_matrix m = {.dtype = bad[i].dtype, .rows = bad[i].rows, .cols = bad[i].cols};
             m.data = data;
             CHECK(be->ops->weight(be, &m, MO_LAYOUT_STRIPS, &w) == MOSHI_EINVAL && !w.buf &&
-                      be->ops->weight_bytes(&m, MO_LAYOUT_STRIPS) == 0,
+                      be->ops->weight_bytes(be, &m, MO_LAYOUT_STRIPS, NULL) == 0,
                   "bad matrix %zu taken", i);
         }
         be->ops->close(be);
@@ -522,6 +551,7 @@ int main(void) {
     test_open();
     test_memory();
     test_weights();
+    test_told();
     test_supports();
     test_run_range();
     return check_done("test_cpu");

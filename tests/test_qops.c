@@ -113,6 +113,10 @@ static void random_numbers(const format *f, mo_matrix *m, uint8_t *raw, float *s
     }
 }
 
+static uint64_t bytes_of(const mo_backend *be, const mo_matrix *m, mo_layout layout) {
+    return be->ops->weight_bytes(be, m, layout, NULL);
+}
+
 /* `sizes` of the last matrix made: builds of one case make the same one each time. */
 static float *last_sizes;
 
@@ -140,7 +144,7 @@ static const mo_weight *rig_quantised(rig *r, const format *f, int rows, int col
     mo_weight *w = &r->weights[r->n_weights];
     r->values[r->n_weights++] = num.values;
     CHECK(r->be->ops->weight(r->be, &m, layout, w) == 0, "%s not taken", f->name);
-    CHECK(w->buf && w->buf->bytes == r->be->ops->weight_bytes(&m, layout), "%s: bytes", f->name);
+    CHECK(w->buf && w->buf->bytes == bytes_of(r->be, &m, layout), "%s: bytes", f->name);
     free(scales);
     free(raw);
     free(last_sizes);
@@ -353,6 +357,8 @@ static void table_judge(rig *r, const void *arg, const char *what) {
 
 /* Bytes per weight of large matrices: what computing on weights as they are is for. */
 static void test_bytes(void) {
+    mo_backend *be;
+    if (!CHECK(mo_backend_cpu.open(&be, NULL, NULL) == 0, "no cpu")) return;
     static const double most[N_FORMATS] = {8.5, 4.5, 4.625, 8.5, 6.5625, 5,
                                            5,   5,   4.5,   8.5, 10,     8.01};
     for (size_t i = 0; i < N_FORMATS; i++) {
@@ -360,19 +366,20 @@ static void test_bytes(void) {
         mo_matrix m = {.dtype = f->dtype, .rows = 4096, .cols = 4096, .bits = f->bits};
         m.group = f->group;
         m.scales_dtype = f->scales;
-        double bits = (double)mo_backend_cpu.weight_bytes(&m, MO_LAYOUT_STRIPS) * 8 / (4096 * 4096);
+        double bits = (double)bytes_of(be, &m, MO_LAYOUT_STRIPS) * 8 / (4096 * 4096);
         CHECK(bits > 4 && bits <= most[i], "%s: %g bits per weight", f->name, bits);
         m.rows = 4097;
-        CHECK(mo_backend_cpu.weight_bytes(&m, MO_LAYOUT_ROWS) > 0, "%s: no table", f->name);
+        CHECK(bytes_of(be, &m, MO_LAYOUT_ROWS) > 0, "%s: no table", f->name);
     }
     mo_matrix odd = {.dtype = MO_U32, .rows = 16, .cols = 64, .bits = 4, .group = 16};
     odd.scales_dtype = MO_BF16;
-    CHECK(mo_backend_cpu.weight_bytes(&odd, MO_LAYOUT_STRIPS) == 0, "groups of 16 are not taken");
-    CHECK(mo_backend_cpu.weight_bytes(&odd, MO_LAYOUT_ROWS) > 0, "but as a table");
+    CHECK(bytes_of(be, &odd, MO_LAYOUT_STRIPS) == 0, "groups of 16 are not taken");
+    CHECK(bytes_of(be, &odd, MO_LAYOUT_ROWS) > 0, "but as a table");
     odd.group = 48;
-    CHECK(mo_backend_cpu.weight_bytes(&odd, MO_LAYOUT_ROWS) == 0, "groups that do not fit");
+    CHECK(bytes_of(be, &odd, MO_LAYOUT_ROWS) == 0, "groups that do not fit");
     odd.group = 32, odd.bits = 3;
-    CHECK(mo_backend_cpu.weight_bytes(&odd, MO_LAYOUT_STRIPS) == 0, "3 bits");
+    CHECK(bytes_of(be, &odd, MO_LAYOUT_STRIPS) == 0, "3 bits");
+    be->ops->close(be);
 }
 
 /* ---- benchmark ------------------------------------------------------------------------------ */
@@ -424,11 +431,11 @@ static void bench_format(const format *f, mo_cpu_level level, int threads, int r
     mo_matrix m = {.dtype = f->dtype, .rows = 4096, .cols = cols, .bits = f->bits};
     m.group = f->group;
     m.scales_dtype = f->scales;
-    m.rows *= (int)(200e6 / (double)mo_backend_cpu.weight_bytes(&m, MO_LAYOUT_STRIPS)) + 1;
-    double bytes = (double)mo_backend_cpu.weight_bytes(&m, MO_LAYOUT_STRIPS), best = 1e9;
-    double read = 1e9, ratios[PAIRS], read_bytes = 8.0 * READ_CHUNKS * READ_STREAMS * READ_WORDS;
     rig r;
     rig_open(&r, level, threads, 1, 1);
+    m.rows *= (int)(200e6 / (double)bytes_of(r.be, &m, MO_LAYOUT_STRIPS)) + 1;
+    double bytes = (double)bytes_of(r.be, &m, MO_LAYOUT_STRIPS), best = 1e9;
+    double read = 1e9, ratios[PAIRS], read_bytes = 8.0 * READ_CHUNKS * READ_STREAMS * READ_WORDS;
     mo_op_linear *op = &rig_op(&r, MO_OP_LINEAR)->u.linear;
     m.data = take((size_t)(m.rows * m.cols), 2); /* zeros take as long as anything else */
     m.scales = m.biases = take((size_t)(m.rows * m.cols) / 32, sizeof(float));

@@ -284,10 +284,11 @@ static void test_pieces(mo_backend *cpu, mo_backend *be) {
         mo_matrix m = random_matrix(&formats[0], 33, 512, &rng);
         float x[512];
         for (int k = 0; k < 512; k++) x[k] = rng_f32(&rng);
-        uint64_t bytes = be->ops->weight_bytes(&m, MO_LAYOUT_STRIPS);
+        uint64_t bytes = be->ops->weight_bytes(be, &m, MO_LAYOUT_STRIPS, NULL);
         float *want = run_linear_on(cpu, &m, 1, 1, x);
         m.pieces = pieces;
-        CHECK(be->ops->weight_bytes(&m, MO_LAYOUT_STRIPS) == bytes, "%d pieces: bytes", pieces);
+        CHECK(be->ops->weight_bytes(be, &m, MO_LAYOUT_STRIPS, NULL) == bytes, "%d pieces: bytes",
+              pieces);
         same("pieces", want, run_linear_on(be, &m, 1, 1, x), 33, 512);
         matrix_free(&m);
     }

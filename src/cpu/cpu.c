@@ -160,32 +160,35 @@ static void cpu_zero(mo_backend *be, mo_buf *buf, size_t offset, size_t bytes) {
 /* ---- weights -------------------------------------------------------------------------------- */
 
 /* Digits before pieces, and only what there are kernels for. */
-static mo_matrix as_split(const mo_matrix *src, bool digits, bool pieces) {
+static mo_matrix as_split(const cpu *be, const mo_matrix *src, mo_layout layout) {
     mo_matrix m = *src;
-    if (!digits) m.digits = 0;
-    if (!pieces || digits) m.pieces = 0;
+    if (!be->digits || !mo_digits_wanted(src, layout)) m.digits = 0;
+    if (!be->pieces || !mo_pieces_wanted(src, layout) || m.digits) m.pieces = 0;
     return m;
 }
 
-/* Of a device that was not opened: at the best level. */
-static uint64_t cpu_weight_bytes(const mo_matrix *src, mo_layout layout) {
-    const mo_matrix m =
-        as_split(src, mo_digits_wanted(src, layout) && mo_digits_get(MO_CPU_LEVEL_AUTO),
-                 mo_pieces_wanted(src, layout) && mo_pieces_get(MO_CPU_LEVEL_AUTO));
+static mo_weight weight_of(mo_buf *buf, const mo_matrix *m, mo_layout layout) {
+    mo_weight w = mo_weight_of(buf, m, layout);
+    w.pieces = m->pieces;
+    w.digits = m->digits;
+    return w;
+}
+
+static uint64_t cpu_weight_bytes(const mo_backend *be, const mo_matrix *src, mo_layout layout,
+                                 mo_weight *out) {
+    const mo_matrix m = as_split((const cpu *)be, src, layout);
+    if (out) *out = weight_of(NULL, &m, layout);
     return mo_pack_bytes(&m, layout);
 }
 
 static int cpu_weight(mo_backend *be, const mo_matrix *src, mo_layout layout, mo_weight *out) {
     memset(out, 0, sizeof *out);
-    const mo_matrix m = as_split(src, cpu_of(be)->digits && mo_digits_wanted(src, layout),
-                                 cpu_of(be)->pieces && mo_pieces_wanted(src, layout));
+    const mo_matrix m = as_split(cpu_of(be), src, layout);
     size_t bytes = mo_pack_bytes(&m, layout);
     if (bytes == 0) return MOSHI_EINVAL;
     mo_buf *buf = mo_memory_get(cpu_of(be)->weights, bytes);
     if (!buf) return MOSHI_ENOMEM;
-    *out = mo_weight_of(buf, &m, layout);
-    out->pieces = m.pieces;
-    out->digits = m.digits;
+    *out = weight_of(buf, &m, layout);
     mo_pack(cpu_of(be)->pool, &m, layout, buf->data);
     return 0;
 }

@@ -6,10 +6,8 @@
 #include <string.h>
 
 const mo_digits_kernels *mo_digits_get(mo_cpu_level level) {
-    const mo_cpu_level best = mo_cpu_level_best();
-    if (level == MO_CPU_LEVEL_AUTO) level = best;
-    if (level != MO_CPU_LEVEL_AMX_BF16) return NULL;
-    return level == best || mo_kernels_get(level) ? mo_digits_amx() : NULL;
+    if (level == MO_CPU_LEVEL_AUTO) level = mo_cpu_level_best();
+    return level == MO_CPU_LEVEL_AMX_BF16 && mo_kernels_get(level) ? mo_digits_amx() : NULL;
 }
 
 bool mo_digits_wanted(const mo_matrix *m, mo_layout layout) {

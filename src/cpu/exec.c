@@ -693,7 +693,7 @@ static double largest_norm(const mo_weight *book) {
     double radius = 0;
     for (int j = 0; j < book->rows; j++) {
         double r = norm2(codebook_entry(book, j), book->cols, entry_step(book));
-        if (!(r <= radius)) radius = r;
+        if (radius == radius && !(r <= radius)) radius = r; /* NaN stays */
     }
     return radius;
 }
@@ -721,7 +721,8 @@ static int rvq_shortlist(const mo_plan *plan, const mo_exec *ex, const float *sc
 }
 
 static int rvq_choose(const mo_plan *plan, const mo_exec *ex, const float *scores, const float *x,
-                      int32_t *places) {
+                      void *scratch) {
+    int32_t *places = scratch;
     const mo_weight *book = plan->op.u.rvq_pick.codebook;
     const int n = rvq_shortlist(plan, ex, scores, x, places), ahead = 8;
     double nearest = INFINITY;
@@ -745,7 +746,7 @@ static void rvq_pick_run(const mo_plan *plan, const mo_exec *ex, int unit0, int 
     for (int unit = unit0; unit < unit1; unit++) {
         int slot = ex->active[unit / op->codes.rows], row = unit % op->codes.rows;
         float *x = f32_at(&op->residual, slot, row);
-        int code = rvq_choose(plan, ex, f32_at(&op->scores, slot, row), x, (int32_t *)scratch);
+        int code = rvq_choose(plan, ex, f32_at(&op->scores, slot, row), x, scratch);
         const float *e = codebook_entry(op->codebook, code);
         for (int i = 0; i < op->codebook->cols; i++) x[i] = x[i] - e[(size_t)i * step];
         *i32_at(&op->codes, slot, row) = code;

@@ -10,7 +10,6 @@
 #include "qkernels.h"
 
 #include <math.h>
-#include <stdatomic.h>
 #include <string.h>
 
 /* ---- scalar functions ---------------------------------------------------------------------- */
@@ -239,14 +238,10 @@ const char *mo_cpu_level_name(mo_cpu_level level) {
     return (int)level >= 0 && level < MO_CPU_LEVEL_COUNT ? names[level] : "?";
 }
 
-/* Found out once: a virtual machine asks the host, which takes tens of microseconds. */
 mo_cpu_level mo_cpu_level_best(void) {
-    static atomic_int known = MO_CPU_LEVEL_AUTO;
-    int best = atomic_load(&known);
-    if (best != MO_CPU_LEVEL_AUTO) return (mo_cpu_level)best;
-    for (best = MO_CPU_LEVEL_COUNT - 1; !mo_kernels_get((mo_cpu_level)best);) best--;
-    atomic_store(&known, best);
-    return (mo_cpu_level)best;
+    mo_cpu_level best = MO_CPU_LEVEL_COUNT - 1;
+    while (!mo_kernels_get(best)) best--;
+    return best;
 }
 
 const mo_kernels *mo_kernels_get(mo_cpu_level level) {

@@ -86,8 +86,8 @@ typedef struct mo_kernels {
     void (*attend_rows)(const mo_attend_job *jobs, int n);
     /* The places, in order, of the scores that may be the highest when each is only known to lie
      * within reach * blur of what it says (blur NULL: 0) and `slack` is allowed for besides: those
-     * with fma(reach, blur, score) >= (largest fma(-reach, blur, score)) - slack. NaN is none of
-     * them. Returns how many. */
+     * with fma(reach, blur, score) >= (largest fma(-reach, blur, score)) - slack. No score is NaN.
+     * Returns how many. */
     int (*shortlist)(const float *scores, const float *blur, float reach, float slack, int n,
                      int32_t *places);
 } mo_kernels;
@@ -125,7 +125,8 @@ float mo_exp(float x);
 
 /* "avx512_vnni"; "?" for numbers that are no level. */
 const char *mo_cpu_level_name(mo_cpu_level level);
-/* The best one this build and this machine have. */
+/* The best one this build and this machine have. The processor is asked every time, in a virtual
+ * machine a call of the host that takes tens of microseconds: once per device, not per matrix. */
 mo_cpu_level mo_cpu_level_best(void);
 
 /* The table of a level; NULL if this build or this machine lacks it. */

@@ -3,7 +3,7 @@
  * Included by kernels_{avx2,avx512,neon}.c after they define vec and the v_* functions:
  *   v_zero v_set1 v_load v_store v_load_n v_store_n (first n lanes; the rest loads as 0)
  *   v_load_bf16 v_load_f16 v_load_i8 (exact widening)
- *   v_add v_sub v_mul v_div v_max v_min (NaN in the second argument stays)
+ *   v_add v_sub v_mul v_div v_max v_min (NaN in the second argument stays; in the first it may)
  *   v_fma (a * b + c) v_fold (8+8, 4+4, 2+2, 1+1) v_fold_max
  *   v_pow2 (2^n from x + MO_EXP_ROUND) v_abs v_keep_ge (x >= bound ? v : 0)
  *   v_pick_gt0 (x > 0 ? a : b)

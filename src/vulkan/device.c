@@ -337,8 +337,11 @@ static mo_matrix unsplit(const mo_matrix *src) {
     return m;
 }
 
-static uint64_t weight_bytes(const mo_matrix *src, mo_layout layout) {
+static uint64_t weight_bytes(const mo_backend *be, const mo_matrix *src, mo_layout layout,
+                             mo_weight *out) {
+    (void)be;
     mo_matrix m = unsplit(src);
+    if (out) *out = mo_weight_of(NULL, &m, layout);
     return mo_pack_bytes(&m, layout);
 }
 

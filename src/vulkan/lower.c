@@ -504,6 +504,7 @@ static float largest_norm(vk_device *d, const mo_weight *book) {
 }
 
 static bool rvq_pick(mo_program *p, const mo_op_rvq_pick *op) {
+    if (op->codebook->layout != MO_LAYOUT_STRIPS) return false;
     if (p->norm_of != op->codebook) p->norm = largest_norm(p->device, op->codebook);
     p->norm_of = op->codebook;
     const struct {
