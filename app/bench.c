@@ -10,6 +10,7 @@
 enum { WARM_UP = 2, LEAST_FRAMES = 3 };
 /* Of the time for frames: before and after them. */
 static const double LIMITS_PART = 0.1, LIMITS_MOST_S = 0.5;
+enum { LIMITS_LEAST = 1 << 26, LIMITS_MOST = 1 << 30 };
 
 const char *bench_stage_name(int stage) {
     static const char *const names[] = {"encode", "temporal", "depth", "decode", "other", "frame"};
@@ -125,14 +126,53 @@ static int timed_step(stage_set *s, bench_times *t, double *frame) {
     return rc;
 }
 
-static void take_limits(const bench *b, moshi_device_speed *best, const char *device) {
+/* Threads whose time a stage takes. */
+static int threads_of(const bench *b, int stage) {
+    const int model = b->info.threads, codec = b->info.codec_threads;
+    if (stage == BENCH_FRAME) return model + codec;
+    return stage == MOSHI_STAGE_ENCODE && codec > 0 ? codec : model;
+}
+
+/* Keys and values that all sessions read in the middle frame of those measured. */
+static double kv_bytes(const bench *b, const moshi_stage_info *i, int frames) {
+    double positions =
+        ((double)b->context + WARM_UP + b->info.max_delay + frames / 2.0) * i->frame_positions;
+    return (double)i->position_bytes * fmin(positions, i->max_positions) * b->sessions;
+}
+
+uint64_t bench_limits_bytes(const bench *b) {
+    double bytes = 0;
+    for (int i = 0; i < MOSHI_STAGES; i++) {
+        moshi_stage_info stage;
+        bench_stage_info(b, (moshi_stage)i, &stage);
+        bytes += (double)stage.weight_bytes + kv_bytes(b, &stage, 0);
+    }
+    return (uint64_t)fmin(fmax(bytes, LIMITS_LEAST), LIMITS_MOST);
+}
+
+/* Reading what no cache holds is measured where there is twice the memory for it. */
+static void take_memory_limit(const bench *b, bench_times *t, const char *device, double seconds) {
     moshi_device_speed now;
-    double seconds = fmin(fmax(LIMITS_PART * b->seconds, 0.05), LIMITS_MOST_S);
-    const int threads = b->info.threads + b->info.codec_threads;
-    if (app_interrupted() || moshi_device_measure(&now, device, threads, seconds, NULL) < 0) return;
+    const uint64_t available = system_memory_available();
+    if (bench_limits_bytes(b) == LIMITS_MOST) t->memory_bytes_s = t->limits.read_bytes_s;
+    if (bench_limits_bytes(b) == LIMITS_MOST || (available > 0 && available / 2 < LIMITS_MOST))
+        return;
+    int rc =
+        moshi_device_measure(&now, device, threads_of(b, BENCH_FRAME), LIMITS_MOST, seconds, NULL);
+    if (rc >= 0) t->memory_bytes_s = fmax(t->memory_bytes_s, now.read_bytes_s);
+}
+
+static void take_limits(const bench *b, bench_times *t, const char *device) {
+    moshi_device_speed now, *best = &t->limits;
+    const double seconds = fmin(fmax(LIMITS_PART * b->seconds, 0.05), LIMITS_MOST_S);
+    const int threads = threads_of(b, BENCH_FRAME);
+    if (app_interrupted() ||
+        moshi_device_measure(&now, device, threads, bench_limits_bytes(b), seconds, NULL) < 0)
+        return;
     best->read_bytes_s = fmax(best->read_bytes_s, now.read_bytes_s);
     best->flops = fmax(best->flops, now.flops);
     best->int8_ops = fmax(best->int8_ops, now.int8_ops);
+    take_memory_limit(b, t, device, seconds);
 }
 
 static bool enough(const bench *b, int n, double until) {
@@ -150,13 +190,13 @@ int bench_run(const bench *b, const char *device, bench_times *out, app_error *e
     for (int i = 0; rc >= 0 && i < WARM_UP + b->info.max_delay && !app_interrupted(); i++)
         rc = step(&s, frame);
     out->peak_bytes = system_peak_memory();
-    if (rc >= 0) take_limits(b, &out->limits, device);
+    if (rc >= 0) take_limits(b, out, device);
     double until = app_now_s() + b->seconds;
     while (rc >= 0 && !enough(b, out->n, until)) {
         rc = timed_step(&s, out, frame);
         if (rc >= 0 && !keep(out, frame)) rc = MOSHI_ENOMEM;
     }
-    if (rc >= 0) take_limits(b, &out->limits, device);
+    if (rc >= 0) take_limits(b, out, device);
     close_sessions(&s);
     return rc < 0 ? app_fail_library(err, rc, "") : EXIT_OK;
 }
@@ -178,20 +218,6 @@ double bench_quantile(double *times, int n, double part) {
     qsort(times, (size_t)n, sizeof *times, by_value);
     int at = (int)ceil(part * n) - 1;
     return times[at < 0 ? 0 : at];
-}
-
-/* Keys and values that all sessions read in the middle frame of those measured. */
-static double kv_bytes(const bench *b, const moshi_stage_info *i, int frames) {
-    double positions =
-        ((double)b->context + WARM_UP + b->info.max_delay + frames / 2.0) * i->frame_positions;
-    return (double)i->position_bytes * fmin(positions, i->max_positions) * b->sessions;
-}
-
-/* Threads whose time a stage takes. */
-static double threads_of(const bench *b, int stage) {
-    const int model = b->info.threads, codec = b->info.codec_threads;
-    if (stage == BENCH_FRAME) return model + codec;
-    return stage == MOSHI_STAGE_ENCODE && codec > 0 ? codec : model;
 }
 
 static json_t *stage_json(const bench *b, bench_times *t, int stage, double *all_bytes) {
@@ -236,9 +262,11 @@ void bench_add_times(json_t *root, const bench *b, bench_times *t) {
     double sums[3] = {0}, median = bench_quantile(t->stage[BENCH_FRAME], t->n, 0.5);
     for (int i = 0; i < BENCH_STAGES; i++)
         json_object_set_new(stages, bench_stage_name(i), stage_json(b, t, i, sums));
-    json_object_set_new(root, "limits",
-                        json_pack("{s:f, s:f, s:f}", "read_bytes_s", t->limits.read_bytes_s,
-                                  "flops", t->limits.flops, "int8_ops", t->limits.int8_ops));
+    json_object_set_new(
+        root, "limits",
+        json_pack("{s:f, s:I, s:f, s:f, s:f}", "read_bytes_s", t->limits.read_bytes_s,
+                  "read_over_bytes", (json_int_t)bench_limits_bytes(b), "memory_bytes_s",
+                  t->memory_bytes_s, "flops", t->limits.flops, "int8_ops", t->limits.int8_ops));
     json_object_set_new(root, "stages", stages);
     json_object_set_new(root, "frames", json_integer(t->n));
     json_object_set_new(root, "frame_rate_hz", json_real(b->info.frame_rate_hz));

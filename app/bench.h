@@ -35,9 +35,14 @@ typedef struct bench_times {
     int n, capacity;
     /* Sums of all frames: seconds; of all threads together, computing and at products. */
     double spent[BENCH_STAGES], busy[BENCH_STAGES], products[BENCH_STAGES];
-    uint64_t peak_bytes; /* of memory, after the first frames */
-    moshi_device_speed limits;
+    uint64_t peak_bytes;       /* of memory, after the first frames */
+    moshi_device_speed limits; /* of reading what a frame reads */
+    double memory_bytes_s;     /* of reading what no cache holds; 0: there was no memory for that */
 } bench_times;
+
+/* What measuring the limits reads, and takes: as much as a frame reads, which a cache then keeps as
+ * much or as little of. */
+uint64_t bench_limits_bytes(const bench *b);
 
 /* Time frames until there are enough of them, or the user interrupts: what is in *out by then
  * counts. The limits of the device are measured before and after. */

@@ -78,6 +78,17 @@ static void print_threads(const json_t *stages) {
     }
 }
 
+/* Of as much as a frame reads, and of memory where a cache may keep some of that. */
+static void print_read_limit(const json_t *limits) {
+    const double read = number(limits, "read_bytes_s"), memory = number(limits, "memory_bytes_s");
+    char size[32];
+    printf("\nlimits     read %.1f GB/s", 1e-9 * read);
+    if (memory != read)
+        printf(" over %s", app_size_text(size, (uint64_t)number(limits, "read_over_bytes")));
+    if (memory != read && memory > 0) printf(", %.1f GB/s", 1e-9 * memory);
+    if (memory > 0) printf(" from memory");
+}
+
 static void print_stages(const json_t *root) {
     const json_t *stages = json_object_get(root, "stages"), *l = json_object_get(root, "limits");
     double limit = number(l, "read_bytes_s");
@@ -85,9 +96,8 @@ static void print_stages(const json_t *root) {
            "MB read", "GB/s", "of max", "GFLOP/s", "of max");
     for (int i = 0; i < BENCH_STAGES; i++) print_stage(stages, bench_stage_name(i), limit);
     if (number(json_object_get(stages, "frame"), "rest") > 0) print_threads(stages);
-    if (limit > 0)
-        printf("\nlimits     read %.1f GB/s, float32 %.0f GFLOP/s", 1e-9 * limit,
-               1e-9 * number(l, "flops"));
+    if (limit > 0) print_read_limit(l);
+    if (limit > 0) printf(", float32 %.0f GFLOP/s", 1e-9 * number(l, "flops"));
     if (number(l, "int8_ops") > 0) printf(", int8 %.0f GOP/s", 1e-9 * number(l, "int8_ops"));
     printf("\n");
 }

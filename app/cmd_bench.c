@@ -14,10 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    LIMITS_BYTES = 256 << 20, /* what measuring the limits takes */
-    USUAL_CODEBOOKS = 8
-};
+enum { USUAL_CODEBOOKS = 8 };
 
 /* One run of the verb. */
 typedef struct run_state {
@@ -141,20 +138,21 @@ static void close_model(run_state *r) {
 
 /* Refuse what would not fit, before anything is loaded: swapping tells nothing. */
 static int check_memory(run_state *r, app_error *err) {
-    char a[32], b[32], c[32], d[32];
+    char a[32], b[32], c[32], d[32], e[32];
     int rc = open_model(r, MOSHI_DRY_RUN, err);
+    const uint64_t measuring = rc == EXIT_OK ? bench_limits_bytes(&r->b) : 0;
     close_model(r);
     if (rc != EXIT_OK) return rc;
-    uint64_t need = r->weight_bytes + r->state_bytes + LIMITS_BYTES;
+    uint64_t need = r->weight_bytes + r->state_bytes + measuring;
     uint64_t available = system_memory_available();
     json_object_set_new(r->root, "available_bytes", json_integer((json_int_t)available));
     if (available == 0 || need <= available) return EXIT_OK;
-    return app_fail(
-        err, EXIT_MEMORY,
-        "not enough memory: weights take %s, %d session%s %s, measuring 268.4 MB: %s in "
-        "all, and %s are available",
-        app_size_text(a, r->weight_bytes), r->b.sessions, r->b.sessions == 1 ? "" : "s",
-        app_size_text(b, r->state_bytes), app_size_text(c, need), app_size_text(d, available));
+    return app_fail(err, EXIT_MEMORY,
+                    "not enough memory: weights take %s, %d session%s %s, measuring %s: %s in all, "
+                    "and %s are available",
+                    app_size_text(a, r->weight_bytes), r->b.sessions, r->b.sessions == 1 ? "" : "s",
+                    app_size_text(b, r->state_bytes), app_size_text(e, measuring),
+                    app_size_text(c, need), app_size_text(d, available));
 }
 
 /* ---- what is asked for ---------------------------------------------------------------------- */

@@ -27,7 +27,8 @@ static double rate_of(const json_t *stages, const char *name) {
 forecast_basis forecast_basis_of(const json_t *root) {
     const json_t *stages = json_object_get(root, "stages"),
                  *limits = json_object_get(root, "limits");
-    return (forecast_basis){.read_bytes_s = number(limits, "read_bytes_s"),
+    const double memory = number(limits, "memory_bytes_s");
+    return (forecast_basis){.read_bytes_s = memory > 0 ? memory : number(limits, "read_bytes_s"),
                             .flops = number(limits, "flops"),
                             .temporal_share = share_of(stages, "temporal"),
                             .depth_share = share_of(stages, "depth"),

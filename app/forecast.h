@@ -7,9 +7,9 @@
 
 /* How the machine does what frames consist of. */
 typedef struct forecast_basis {
-    double read_bytes_s;                /* the limit */
+    double read_bytes_s;                /* the limit, of what no cache holds */
     double flops;                       /* the limit */
-    double temporal_share, depth_share; /* of read_bytes_s; 0: not measured */
+    double temporal_share, depth_share; /* of the limit; 0: not measured */
     double encode_rate, decode_rate;    /* operations a second; 0: not measured */
 } forecast_basis;
 

@@ -11,7 +11,8 @@
 #include <string.h>
 
 enum { MEASURED_FRAMES = 15, FIRST_FRAMES = 2 };
-enum { LIMITS_MEMORY = 512 << 20 /* twice what measuring takes */ };
+/* What measuring takes at most, and the least it can do with. */
+enum { LIMITS_MEMORY = 1 << 30, LIMITS_LEAST = 1 << 26 };
 static const double MEASURE_S = 3, LIMITS_S = 0.3;
 
 /* ---- in the child --------------------------------------------------------------------------- */
@@ -228,10 +229,12 @@ static void tell_details(probe *p, const trial *t) {
 /* What the device can do at most, if it can be told. */
 static void tell_limits(probe *p, const trial *t) {
     moshi_device_speed s;
-    uint64_t available = system_memory_available();
-    if (available > 0 && available < LIMITS_MEMORY) return;
+    const uint64_t available = system_memory_available();
+    uint64_t bytes = LIMITS_MEMORY;
+    if (available > 0 && available / 4 < bytes) bytes = available / 4;
+    if (bytes < LIMITS_LEAST) return;
     probe_stage(p, "measuring");
-    if (moshi_device_measure(&s, t->device, t->threads, LIMITS_S, NULL) < 0) return;
+    if (moshi_device_measure(&s, t->device, t->threads, bytes, LIMITS_S, NULL) < 0) return;
     probe_tell(p, json_pack("{s:{s:f, s:f, s:f}}", "limits", "read_bytes_s", s.read_bytes_s,
                             "flops", s.flops, "int8_ops", s.int8_ops));
 }

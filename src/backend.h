@@ -450,9 +450,9 @@ typedef struct mo_backend_ops {
     const char *(*kernels)(const mo_backend *be); /* "avx512", ... */
     /* So far; NULL: unknown. */
     mo_busy (*busy)(const mo_backend *be);
-    /* Fill *out, which is zeroed, in about `seconds`: 0, or MOSHI_ENOMEM. NULL: cannot be measured.
-     */
-    int (*measure)(mo_backend *be, double seconds, moshi_device_speed *out);
+    /* Fill *out, which is zeroed, in about `seconds`, with `bytes` of memory (2^26 at least): 0, or
+     * MOSHI_ENOMEM. NULL: cannot be measured. */
+    int (*measure)(mo_backend *be, size_t bytes, double seconds, moshi_device_speed *out);
 } mo_backend_ops;
 
 struct mo_backend {

@@ -4,6 +4,9 @@
 #include "presets.h"
 
 enum { MAX_PRETENDED = 1 << 24 };
+/* Of memory, to measure a device with. */
+static const uint64_t LEAST_READ = UINT64_C(1) << 26, USUAL_READ = UINT64_C(1) << 30,
+                      MOST_READ = UINT64_C(1) << 34;
 
 const char *moshi_preset_name(int index) {
     const mo_preset *p = index < 0 ? NULL : mo_preset_at((size_t)index);
@@ -23,11 +26,14 @@ int moshi_engine_get_stage(const moshi_engine *e, moshi_stage stage, moshi_stage
     return 0;
 }
 
-int moshi_device_measure(moshi_device_speed *out, const char *device, int threads, double seconds,
-                         moshi_error *err) {
+int moshi_device_measure(moshi_device_speed *out, const char *device, int threads, uint64_t bytes,
+                         double seconds, moshi_error *err) {
     if (err) *err = (moshi_error){0};
     if (!out || !(seconds >= 0.05 && seconds <= 60))
         return mo_fail(err, MOSHI_EINVAL, "moshi_device_measure: wanted 0.05 to 60 seconds");
+    if (bytes == 0) bytes = USUAL_READ;
+    if (bytes < LEAST_READ || bytes > MOST_READ)
+        return mo_fail(err, MOSHI_EINVAL, "moshi_device_measure: wanted 2^26 to 2^34 bytes");
     *out = (moshi_device_speed){0};
     mo_device d;
     mo_backend *be;
@@ -38,7 +44,7 @@ int moshi_device_measure(moshi_device_speed *out, const char *device, int thread
     rc = d.ops->open(
         &be, &(mo_backend_options){.threads = threads, .nth = d.nth, .kernels = d.kernels}, err);
     if (rc < 0) return rc;
-    rc = be->ops->measure(be, seconds, out);
+    rc = be->ops->measure(be, (size_t)bytes, seconds, out);
     be->ops->close(be);
     return rc < 0 ? mo_fail(err, rc, "device '%s': out of memory to measure with", d.info.name) : 0;
 }

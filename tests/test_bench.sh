@@ -83,6 +83,9 @@ case $words in
 *"too slow"*) holds "the verdict's words" "$(value a.json real_time) < 1" ;;
 *) holds "the verdict's words" "$(value a.json real_time) >= 1" ;;
 esac
+check "caches count as in frames: no less than 64 MB are read over and over" \
+    test "$(value a.json read_over_bytes)" = 67108864
+holds "and memory is asked, where there is enough of it" "$(value a.json memory_bytes_s) > 0 || $(value a.json available_bytes) < 2.2e9"
 check "forecasts of 7 presets in 3 types" test "$(grep -c '"preset": "' a.json)" = 21
 
 # ---- an encoder with threads of its own --------------------------------------------------------

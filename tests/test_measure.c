@@ -216,11 +216,16 @@ static void test_pretend(moshi_kv kv, int64_t frames) {
 static void test_speed(void) {
     moshi_device_speed speed;
     moshi_error err;
-    CHECK(moshi_device_measure(&speed, NULL, 2, 0.05, &err) == 0 && speed.read_bytes_s > 1e8 &&
-              speed.read_bytes_s < 1e14 && speed.flops >= 0 && speed.int8_ops >= 0,
+    CHECK(moshi_device_measure(&speed, NULL, 2, 1 << 26, 0.05, &err) == 0 &&
+              speed.read_bytes_s > 1e8 && speed.read_bytes_s < 1e14 && speed.flops >= 0 &&
+              speed.int8_ops >= 0,
           "%s", err.text);
-    CHECK(moshi_device_measure(&speed, "abacus", 1, 0.05, &err) == MOSHI_EDEVICE, "%s", err.text);
-    CHECK(moshi_device_measure(&speed, NULL, 1, 0, &err) == MOSHI_EINVAL, "%s", err.text);
+    CHECK(moshi_device_measure(&speed, "abacus", 1, 0, 0.05, &err) == MOSHI_EDEVICE, "%s",
+          err.text);
+    CHECK(moshi_device_measure(&speed, NULL, 1, 0, 0, &err) == MOSHI_EINVAL, "%s", err.text);
+    CHECK(moshi_device_measure(&speed, NULL, 1, 1 << 25, 1, &err) == MOSHI_EINVAL, "%s", err.text);
+    CHECK(moshi_device_measure(&speed, NULL, 1, UINT64_MAX, 1, &err) == MOSHI_EINVAL, "%s",
+          err.text);
 }
 
 int main(void) {

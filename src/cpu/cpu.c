@@ -379,8 +379,8 @@ static mo_busy cpu_busy(const mo_backend *be) {
     return (mo_busy){products + mo_pool_busy(pool, REST), products};
 }
 
-static int cpu_measure(mo_backend *be, double seconds, moshi_device_speed *out) {
-    return mo_speed_measure(cpu_of(be)->pool, seconds, out);
+static int cpu_measure(mo_backend *be, size_t bytes, double seconds, moshi_device_speed *out) {
+    return mo_speed_measure(cpu_of(be)->pool, bytes, seconds, out);
 }
 
 /* ---- the table ------------------------------------------------------------------------------ */

@@ -15,7 +15,7 @@
 #include <arm_neon.h>
 #endif
 
-enum { BUFFER = 256 << 20, HUGE_PAGE = 2 << 20, LINE = 64, MAX_STREAMS = 16, THREADS_MAX = 256 };
+enum { HUGE_PAGE = 2 << 20, LINE = 64, MAX_STREAMS = 16, THREADS_MAX = 256 };
 
 /* Results that the compiler must not guess, one line per thread. */
 typedef struct sink {
@@ -47,9 +47,8 @@ static size_t lines_of(const job *j) {
  * to, and takes those nobody has written to for one and the same. */
 static void fill_chunk(void *ctx, int chunk, int thread) {
     const job *j = ctx;
-    const size_t part = BUFFER / (size_t)mo_pool_threads(j->pool);
     (void)thread;
-    memset(j->data + (size_t)chunk * part, 1, part);
+    memset(j->data + (size_t)chunk * j->bytes, 1, j->bytes);
 }
 
 /* Several stretches side by side: each is one more that the memory can be asked for ahead. */
@@ -78,7 +77,6 @@ static double best_read(mo_pool *pool, job *j, double seconds) {
     static const size_t ahead[] = {4096, 0};
     int threads = mo_pool_threads(pool), n = (int)(sizeof streams / sizeof *streams);
     double until = mo_now_s() + seconds, best = 0, started, took;
-    j->bytes = (size_t)BUFFER / (size_t)threads / (MAX_STREAMS * LINE) * (MAX_STREAMS * LINE);
     for (int i = 0; i < n || mo_now_s() < until; i++) {
         j->streams = streams[i % n];
         j->ahead = ahead[i % 2];
@@ -233,16 +231,18 @@ static double best_loop(mo_pool *pool, job *j, loop_fn fn, double seconds) {
     return best;
 }
 
-int mo_speed_measure(mo_pool *pool, double seconds, moshi_device_speed *out) {
+int mo_speed_measure(mo_pool *pool, size_t bytes, double seconds, moshi_device_speed *out) {
     const mo_cpu_level level = mo_cpu_level_best();
+    const size_t lines = bytes / (size_t)mo_pool_threads(pool) / (MAX_STREAMS * LINE);
     job *j = mo_aligned_calloc(sizeof *j);
-    uint8_t *data = mo_aligned_calloc_to(BUFFER, HUGE_PAGE);
+    uint8_t *data = mo_aligned_calloc_to(bytes, HUGE_PAGE);
 #ifdef MADV_HUGEPAGE /* as weights lie */
-    if (data) madvise(data, BUFFER, MADV_HUGEPAGE);
+    if (data) madvise(data, bytes, MADV_HUGEPAGE);
 #endif
     if (j && data) {
         j->pool = pool;
         j->data = data;
+        j->bytes = lines * MAX_STREAMS * LINE;
         mo_pool_run(pool, fill_chunk, j, mo_pool_threads(pool));
         out->read_bytes_s = best_read(pool, j, 0.8 * seconds);
         out->flops = best_loop(pool, j, float_loop(level), 0.1 * seconds);
