@@ -89,48 +89,62 @@ static int step(stage_set *s, double *seconds) {
     return rc;
 }
 
-static bool keep(bench_times *t, const double *frame) {
-    if (t->n == t->capacity) {
-        int capacity = t->capacity ? 2 * t->capacity : 256;
-        for (int i = 0; i < BENCH_STAGES; i++) {
-            double *more = realloc(t->stage[i], (size_t)capacity * sizeof *more);
-            if (!more) return false;
-            t->stage[i] = more;
-        }
-        t->capacity = capacity;
-    }
-    for (int i = 0; i < BENCH_STAGES; i++) t->stage[i][t->n] = frame[i];
-    t->n++;
-    return true;
-}
-
-static int timed_step(stage_set *s, bench_times *t, double *frame) {
-    moshi_stage_info before[MOSHI_STAGES], after;
-    for (int i = 0; i < MOSHI_STAGES; i++) bench_stage_info(s->b, (moshi_stage)i, &before[i]);
-    int rc = step(s, &frame[BENCH_FRAME]);
-    frame[BENCH_OTHER] = frame[BENCH_FRAME];
-    for (int i = 0; i < MOSHI_STAGES; i++) {
-        bench_stage_info(s->b, (moshi_stage)i, &after);
-        frame[i] = after.seconds - before[i].seconds;
-        frame[BENCH_OTHER] -= frame[i];
-        const double busy = after.busy_seconds - before[i].busy_seconds,
-                     products = after.product_seconds - before[i].product_seconds;
-        t->busy[i] += busy;
-        t->busy[BENCH_FRAME] += busy;
-        t->products[i] += products;
-        t->products[BENCH_FRAME] += products;
-    }
-    /* an encoder that works beside the model leaves less than nothing */
-    frame[BENCH_OTHER] = fmax(frame[BENCH_OTHER], 0);
-    for (int i = 0; i < BENCH_STAGES; i++) t->spent[i] += frame[i];
-    return rc;
-}
-
 /* Threads whose time a stage takes. */
 static int threads_of(const bench *b, int stage) {
     const int model = b->info.threads, codec = b->info.codec_threads;
     if (stage == BENCH_FRAME) return model + codec;
     return stage == MOSHI_STAGE_ENCODE && codec > 0 ? codec : model;
+}
+
+typedef struct frame_figures {
+    double of[BENCH_FIGURES][BENCH_STAGES];
+} frame_figures;
+
+static bool keep(bench_times *t, const frame_figures *frame) {
+    int capacity = t->capacity ? 2 * t->capacity : 256;
+    for (int f = 0; f < BENCH_FIGURES; f++)
+        for (int i = 0; i < BENCH_STAGES; i++) {
+            double **of = &t->of[f][i];
+            double *more = t->n < t->capacity ? *of : realloc(*of, (size_t)capacity * sizeof *more);
+            if (!more) return false;
+            *of = more;
+            more[t->n] = frame->of[f][i];
+        }
+    if (t->n == t->capacity) t->capacity = capacity;
+    t->n++;
+    return true;
+}
+
+/* `busy` seconds of all threads together, of them at `products`. */
+static void note_shares(const bench *b, frame_figures *frame, int stage, double busy,
+                        double products) {
+    const double all = frame->of[BENCH_SECONDS][stage] * threads_of(b, stage);
+    const bool told = all > 0 && busy > 0;
+    frame->of[BENCH_WAITING][stage] = told ? fmax(1 - busy / all, 0) : 0;
+    frame->of[BENCH_REST][stage] = told ? (busy - products) / all : 0;
+}
+
+static int timed_step(stage_set *s, frame_figures *frame) {
+    moshi_stage_info before[MOSHI_STAGES], after;
+    double *seconds = frame->of[BENCH_SECONDS], busy = 0, products = 0;
+    memset(frame, 0, sizeof *frame);
+    for (int i = 0; i < MOSHI_STAGES; i++) bench_stage_info(s->b, (moshi_stage)i, &before[i]);
+    int rc = step(s, &seconds[BENCH_FRAME]);
+    seconds[BENCH_OTHER] = seconds[BENCH_FRAME];
+    for (int i = 0; i < MOSHI_STAGES; i++) {
+        bench_stage_info(s->b, (moshi_stage)i, &after);
+        seconds[i] = after.seconds - before[i].seconds;
+        seconds[BENCH_OTHER] -= seconds[i];
+        after.busy_seconds -= before[i].busy_seconds;
+        after.product_seconds -= before[i].product_seconds;
+        note_shares(s->b, frame, i, after.busy_seconds, after.product_seconds);
+        busy += after.busy_seconds;
+        products += after.product_seconds;
+    }
+    note_shares(s->b, frame, BENCH_FRAME, busy, products);
+    /* an encoder that works beside the model leaves less than nothing */
+    seconds[BENCH_OTHER] = fmax(seconds[BENCH_OTHER], 0);
+    return rc;
 }
 
 /* Keys and values that all sessions read in the middle frame of those measured. */
@@ -183,18 +197,19 @@ static bool enough(const bench *b, int n, double until) {
 
 int bench_run(const bench *b, const char *device, bench_times *out, app_error *err) {
     stage_set s = {.b = b};
-    double frame[BENCH_STAGES];
+    frame_figures frame;
+    double first;
     memset(out, 0, sizeof *out);
     int rc = open_sessions(&s);
     /* The first frames have no answer to decode, and one of them is stepped twice. */
     for (int i = 0; rc >= 0 && i < WARM_UP + b->info.max_delay && !app_interrupted(); i++)
-        rc = step(&s, frame);
+        rc = step(&s, &first);
     out->peak_bytes = system_peak_memory();
     if (rc >= 0) take_limits(b, out, device);
     double until = app_now_s() + b->seconds;
     while (rc >= 0 && !enough(b, out->n, until)) {
-        rc = timed_step(&s, out, frame);
-        if (rc >= 0 && !keep(out, frame)) rc = MOSHI_ENOMEM;
+        rc = timed_step(&s, &frame);
+        if (rc >= 0 && !keep(out, &frame)) rc = MOSHI_ENOMEM;
     }
     if (rc >= 0) take_limits(b, out, device);
     close_sessions(&s);
@@ -202,7 +217,8 @@ int bench_run(const bench *b, const char *device, bench_times *out, app_error *e
 }
 
 void bench_times_free(bench_times *t) {
-    for (int i = 0; i < BENCH_STAGES; i++) free(t->stage[i]);
+    for (int f = 0; f < BENCH_FIGURES; f++)
+        for (int i = 0; i < BENCH_STAGES; i++) free(t->of[f][i]);
     memset(t, 0, sizeof *t);
 }
 
@@ -221,7 +237,7 @@ double bench_quantile(double *times, int n, double part) {
 }
 
 static json_t *stage_json(const bench *b, bench_times *t, int stage, double *all_bytes) {
-    double *times = t->stage[stage], median = bench_quantile(times, t->n, 0.5);
+    double *times = t->of[BENCH_SECONDS][stage], median = bench_quantile(times, t->n, 0.5);
     json_t *all = json_pack("{s:f, s:f, s:f}", "median_ms", 1e3 * median, "p90_ms",
                             1e3 * bench_quantile(times, t->n, 0.9), "p99_ms",
                             1e3 * bench_quantile(times, t->n, 0.99));
@@ -241,12 +257,10 @@ static json_t *stage_json(const bench *b, bench_times *t, int stage, double *all
     json_object_set_new(all, "kv_bytes", json_integer((json_int_t)kv));
     json_object_set_new(all, "operations", json_real(operations));
     if (median <= 0) return all;
-    double threads = t->spent[stage] * threads_of(b, stage);
-    if (threads > 0 && t->busy[stage] > 0) {
-        json_object_set_new(all, "waiting", json_real(fmax(1 - t->busy[stage] / threads, 0)));
-        json_object_set_new(all, "rest",
-                            json_real((t->busy[stage] - t->products[stage]) / threads));
-    }
+    const double waiting = bench_quantile(t->of[BENCH_WAITING][stage], t->n, 0.5),
+                 rest = bench_quantile(t->of[BENCH_REST][stage], t->n, 0.5);
+    if (rest > 0) json_object_set_new(all, "waiting", json_real(waiting));
+    if (rest > 0) json_object_set_new(all, "rest", json_real(rest));
     double rate = (weights + kv) / median;
     json_object_set_new(all, "read_bytes_s", json_real(rate));
     if (t->limits.read_bytes_s > 0)
@@ -259,7 +273,7 @@ static json_t *stage_json(const bench *b, bench_times *t, int stage, double *all
 
 void bench_add_times(json_t *root, const bench *b, bench_times *t) {
     json_t *stages = json_object();
-    double sums[3] = {0}, median = bench_quantile(t->stage[BENCH_FRAME], t->n, 0.5);
+    double sums[3] = {0}, median = bench_quantile(t->of[BENCH_SECONDS][BENCH_FRAME], t->n, 0.5);
     for (int i = 0; i < BENCH_STAGES; i++)
         json_object_set_new(stages, bench_stage_name(i), stage_json(b, t, i, sums));
     json_object_set_new(

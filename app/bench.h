@@ -29,12 +29,18 @@ const char *bench_stage_name(int stage);
 /* moshi_engine_get_stage() or moshi_codec_get_stage(). */
 void bench_stage_info(const bench *b, moshi_stage stage, moshi_stage_info *info);
 
-/* Seconds of every frame, stage by stage. */
+/* What is noted of every frame and stage. Shares are of the time of all threads together, 0 where
+ * threads do not tell what they do. */
+enum {
+    BENCH_SECONDS,
+    BENCH_WAITING, /* share */
+    BENCH_REST,    /* share of computing anything but products of matrices and attention */
+    BENCH_FIGURES
+};
+
 typedef struct bench_times {
-    double *stage[BENCH_STAGES]; /* [n] */
+    double *of[BENCH_FIGURES][BENCH_STAGES]; /* [n] */
     int n, capacity;
-    /* Sums of all frames: seconds; of all threads together, computing and at products. */
-    double spent[BENCH_STAGES], busy[BENCH_STAGES], products[BENCH_STAGES];
     uint64_t peak_bytes;       /* of memory, after the first frames */
     moshi_device_speed limits; /* of reading what a frame reads */
     double memory_bytes_s;     /* of reading what no cache holds; 0: there was no memory for that */

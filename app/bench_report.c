@@ -66,7 +66,8 @@ static void print_stage(const json_t *stages, const char *name, double limit) {
 }
 
 /* Where the time of all threads together goes: products and attention; norms, quantising, rotation,
- * activations, sampling; waiting for other threads and handing out work. */
+ * activations, sampling; waiting for other threads and handing out work. Medians, as the times: one
+ * frame in which the system took a processor away does not count as waiting. */
 static void print_threads(const json_t *stages) {
     printf("\n%-10s %9s %14s %9s\n", "threads at", "products", "other kernels", "waiting");
     for (int i = 0; i < BENCH_STAGES; i++) {
