@@ -3,12 +3,10 @@
  * same bits on every instruction set, thread count and set of slots. Weights are random bytes, so
  * that every pattern a file may hold occurs. `test_qops --bench` prints speeds instead. */
 #include "check.h"
-#include "cpu/pool.h"
+#include "cpu/speed.h"
 #include "ops_cases.h"
 #include "ops_rig.h"
 #include "quant.h"
-
-#include <time.h>
 
 /* A number format: blocks of quant.h, or whole numbers with scales beside them. */
 typedef struct format {
@@ -384,60 +382,27 @@ static void test_bytes(void) {
 
 /* ---- benchmark ------------------------------------------------------------------------------ */
 
-/* Memory read by four streams per thread, as the kernels do. */
-enum { READ_CHUNKS = 32, READ_STREAMS = 4, READ_WORDS = 1 << 18 /* per stream */ };
-
-typedef struct read_job {
-    const uint64_t *data;
-    uint64_t sums[READ_CHUNKS];
-} read_job;
-
-static void read_chunk(void *ctx, int chunk, int thread) {
-    read_job *job = ctx;
-    const uint64_t *p = job->data + (size_t)chunk * READ_STREAMS * READ_WORDS;
-    uint64_t a[READ_STREAMS][8] = {{0}};
-    (void)thread;
-    for (size_t i = 0; i < READ_WORDS; i += 8)
-        for (size_t s = 0; s < READ_STREAMS; s++)
-            for (size_t j = 0; j < 8; j++) a[s][j] ^= p[s * READ_WORDS + i + j];
-    for (size_t s = 0; s < READ_STREAMS; s++)
-        for (int j = 0; j < 8; j++) job->sums[chunk] += a[s][j];
-}
-
-/* One thread is timed by the processor's clock, so that waiting for it does not count. */
-static double clock_s(int threads) {
-    struct timespec t;
-    if (threads > 1) return mo_now_s();
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static double seconds_of_read(mo_pool *pool, read_job *job) {
-    double t = clock_s(mo_pool_threads(pool));
-    mo_pool_run(pool, read_chunk, job, READ_CHUNKS);
-    return clock_s(mo_pool_threads(pool)) - t;
-}
-
 static int by_size(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-/* One product of about 200 MB of weights and one read of 256 MB, again and again in turn: what else
- * the machine does changes from second to second. */
+/* A product of a GB of weights and more, which no cache holds, between two searches for the
+ * best way to read as much: what memory delivers changes from second to second. */
 static void bench_format(const format *f, mo_cpu_level level, int threads, int rows, int cols,
-                         mo_pool *pool, read_job *job) {
-    enum { PAIRS = 15 };
+                         mo_pool *pool) {
+    enum { TIMES = 25 };
     mo_matrix m = {.dtype = f->dtype, .rows = 4096, .cols = cols, .bits = f->bits};
     m.group = f->group;
     m.scales_dtype = f->scales;
     rig r;
     rig_open(&r, level, threads, 1, 1);
-    m.rows *= (int)(200e6 / (double)bytes_of(r.be, &m, MO_LAYOUT_STRIPS)) + 1;
-    double bytes = (double)bytes_of(r.be, &m, MO_LAYOUT_STRIPS), best = 1e9;
-    double read = 1e9, ratios[PAIRS], read_bytes = 8.0 * READ_CHUNKS * READ_STREAMS * READ_WORDS;
+    m.rows *= (int)(1e9 / (double)bytes_of(r.be, &m, MO_LAYOUT_STRIPS)) + 1;
+    const uint64_t bytes = bytes_of(r.be, &m, MO_LAYOUT_STRIPS);
+    double times[TIMES];
+    moshi_device_speed before = {0}, after = {0};
     mo_op_linear *op = &rig_op(&r, MO_OP_LINEAR)->u.linear;
-    m.data = take((size_t)(m.rows * m.cols), 2); /* zeros take as long as anything else */
+    m.data = take((size_t)(m.rows * m.cols), 4); /* zeros take as long as anything else */
     m.scales = m.biases = take((size_t)(m.rows * m.cols) / 32, sizeof(float));
     if (r.be->ops->weight(r.be, &m, MO_LAYOUT_STRIPS, &r.weights[0]) < 0) abort();
     free((void *)m.data);
@@ -449,21 +414,20 @@ static void bench_format(const format *f, mo_cpu_level level, int threads, int r
     mo_program *p = r.be->ops->record(r.be, r.ops, r.n_ops, 1);
     for (int i = 0; i < r.n_views; i++)
         r.be->ops->write(r.be, r.views[i].v.buf, 0, r.views[i].before, r.views[i].v.buf->bytes);
-    for (int i = 0; i < PAIRS; i++) {
-        double s = seconds_of_read(pool, job), t = clock_s(threads);
+    if (mo_speed_measure(pool, (size_t)bytes, 0.5, &before) < 0) abort();
+    for (int i = 0; i < TIMES; i++) {
+        double start = mo_now_s();
         r.be->ops->run(r.be, p, 0, 1, (const uint8_t[]){1});
-        t = clock_s(threads) - t;
-        best = fmin(best, t);
-        read = fmin(read, s);
-        ratios[i] = bytes / t / (read_bytes / s);
+        times[i] = mo_now_s() - start;
     }
-    qsort(ratios, PAIRS, sizeof *ratios, by_size);
-    printf("%-14s %5d -> %5d %6.3f bits %8.2f GB/s  read %6.2f GB/s  pairs: median %3.0f %%, "
-           "middle half "
-           "%3.0f to %3.0f %%\n",
-           f->name, cols, (int)m.rows, bytes * 8 / (double)(m.rows * m.cols), bytes / best * 1e-9,
-           read_bytes / read * 1e-9, 100 * ratios[PAIRS / 2], 100 * ratios[PAIRS / 4],
-           100 * ratios[PAIRS * 3 / 4]);
+    if (mo_speed_measure(pool, (size_t)bytes, 0.5, &after) < 0) abort();
+    qsort(times, TIMES, sizeof *times, by_size);
+    const double read = fmax(before.read_bytes_s, after.read_bytes_s);
+    const double best = (double)bytes / times[0], median = (double)bytes / times[TIMES / 2];
+    printf("%-14s %5d -> %6d %6.3f bits  median %6.2f, best %6.2f, read at best %6.2f GB/s: %3.0f "
+           "and %3.0f %%\n",
+           f->name, cols, (int)m.rows, (double)bytes * 8 / (double)(m.rows * m.cols), median * 1e-9,
+           best * 1e-9, read * 1e-9, 100 * median / read, 100 * best / read);
     r.be->ops->program_free(r.be, p);
     rig_close(&r);
 }
@@ -471,6 +435,10 @@ static void bench_format(const format *f, mo_cpu_level level, int threads, int r
 /* [threads [level [rows [format]]]]: inputs of the size of a 7B model's, and of its feed-forward
  * part's second matrix. */
 static int bench(int argc, char **argv) {
+    static const format plain[] = {{.name = "f32", .dtype = MO_F32},
+                                   {.name = "bf16", .dtype = MO_BF16},
+                                   {.name = "f16", .dtype = MO_F16}};
+    const size_t n_plain = sizeof plain / sizeof *plain;
     int threads = argc > 0 ? atoi(argv[0]) : mo_core_count();
     mo_cpu_level level = argc > 1 ? (mo_cpu_level)atoi(argv[1]) : MO_CPU_LEVEL_AUTO;
     int rows = argc > 2 ? atoi(argv[2]) : 1;
@@ -479,19 +447,16 @@ static int bench(int argc, char **argv) {
         return 2;
     }
     if (level == MO_CPU_LEVEL_AUTO) level = mo_cpu_level_best();
-    size_t bytes = (size_t)READ_CHUNKS * READ_STREAMS * READ_WORDS * 8;
-    uint64_t *data = take(bytes, 1);
-    memset(data, 1, bytes); /* real pages, not the shared zero page */
     mo_pool *pool = mo_pool_open(threads);
     if (!pool) abort();
-    read_job job = {.data = data};
-    printf("quantised weights, %s, %d threads, %d rows\n", mo_cpu_level_name(level), threads, rows);
-    for (size_t i = 0; i < N_FORMATS; i++)
-        if (argc < 4 || strcmp(argv[3], formats[i].name) == 0)
-            for (int cols = 4096; cols <= 11264; cols += 7168)
-                bench_format(&formats[i], level, threads, rows, cols, pool, &job);
+    printf("matrices, %s, %d threads, %d rows\n", mo_cpu_level_name(level), threads, rows);
+    for (size_t i = 0; i < N_FORMATS + n_plain; i++) {
+        const format *f = i < N_FORMATS ? &formats[i] : &plain[i - N_FORMATS];
+        for (int cols = 4096; cols <= 11264; cols += 7168)
+            if (argc < 4 || strcmp(argv[3], f->name) == 0)
+                bench_format(f, level, threads, rows, cols, pool);
+    }
     mo_pool_close(pool);
-    free(data);
     free(last_sizes);
     return 0;
 }
