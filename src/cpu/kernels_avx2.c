@@ -116,11 +116,12 @@ static inline float v_fold_max(vec x) {
     return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
 }
 
-#define TILE_STRIPS_1 4
-#define TILE_STRIPS_2 2
-#define TILE_STRIPS_4 1
-#define TILE_STRIPS_6 1
-#define VALUE_STRIPS  4
+#define TILE_STRIPS_1       4
+#define TILE_STRIPS_1_SHORT 2
+#define TILE_STRIPS_2       2
+#define TILE_STRIPS_4       1
+#define TILE_STRIPS_6       1
+#define VALUE_STRIPS        4
 #include "kernels_body.h"
 
 static const mo_kernels kernels = {"avx2",      linear_any, norm_any, act_any,

@@ -82,12 +82,13 @@ static inline float v_fold_max(vec x) {
     return _mm512_reduce_max_ps(x);
 }
 
-#define TILE_STRIPS_1 8
-#define TILE_STRIPS_2 8
-#define TILE_STRIPS_4 4
-#define TILE_STRIPS_6 4
-#define VALUE_STRIPS  8
-#define TILE_STRIPS_8 3
+#define TILE_STRIPS_1       8
+#define TILE_STRIPS_1_SHORT 2
+#define TILE_STRIPS_2       8
+#define TILE_STRIPS_4       4
+#define TILE_STRIPS_6       4
+#define VALUE_STRIPS        8
+#define TILE_STRIPS_8       3
 #include "kernels_body.h"
 
 /* ---- attention of several queries ----------------------------------------------------------- */

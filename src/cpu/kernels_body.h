@@ -8,10 +8,10 @@
  *   v_pow2 (2^n from x + MO_EXP_ROUND) v_abs v_keep_ge (x >= bound ? v : 0)
  *   v_pick_gt0 (x > 0 ? a : b)
  * and the shapes of the register tiles, strips of 16 outputs per row count:
- *   TILE_STRIPS_1 TILE_STRIPS_2 TILE_STRIPS_4 TILE_STRIPS_6, and TILE_STRIPS_8 where there are
- *   registers for it,
- * and VALUE_STRIPS, a multiple of 4: 16 columns of values each that are summed up at once.
- * Compare kernels.c, which says the same in plain C. */
+ *   TILE_STRIPS_1, TILE_STRIPS_1_SHORT (numbers of 16 bits), TILE_STRIPS_2, TILE_STRIPS_4,
+ *   TILE_STRIPS_6, and TILE_STRIPS_8 where there are registers for it, and VALUE_STRIPS, a multiple
+ * of 4: 16 columns of values each that are summed up at once. Compare kernels.c, which says the
+ * same in plain C. */
 
 #include "inline.h"
 
@@ -323,15 +323,17 @@ ALWAYS_INLINE void tile_strips(const mo_linear_job *job, const tile_rows *t, int
     if (S > 1 && strip < strip1) tile(job, t, valid, strip, R, 1, dtype);
 }
 
-/* One function per number of rows: a single one would take compilers minutes. */
+/* One function per number of rows: a single one would take compilers minutes. Numbers of 16 bits
+ * are told apart because one row of them is all reading: two streams, fetched far ahead, are read
+ * as fast as memory goes, eight that lie a multiple of 4 KB apart are not (SPEED.md). */
 ALWAYS_INLINE void tile_dtype(const mo_linear_job *job, const tile_rows *t, int valid, int strip0,
-                              int strip1, const int R, const int S) {
+                              int strip1, const int R, const int S, const int short_S) {
     switch (job->dtype) {
     case MO_F16:
-        tile_strips(job, t, valid, strip0, strip1, R, S, MO_F16);
+        tile_strips(job, t, valid, strip0, strip1, R, short_S, MO_F16);
         break;
     case MO_BF16:
-        tile_strips(job, t, valid, strip0, strip1, R, S, MO_BF16);
+        tile_strips(job, t, valid, strip0, strip1, R, short_S, MO_BF16);
         break;
     default:
         tile_strips(job, t, valid, strip0, strip1, R, S, MO_F32);
@@ -340,20 +342,20 @@ ALWAYS_INLINE void tile_dtype(const mo_linear_job *job, const tile_rows *t, int 
 }
 
 static NOINLINE void tile_1(const mo_linear_job *job, const tile_rows *t, int s0, int s1) {
-    tile_dtype(job, t, 1, s0, s1, 1, TILE_STRIPS_1);
+    tile_dtype(job, t, 1, s0, s1, 1, TILE_STRIPS_1, TILE_STRIPS_1_SHORT);
 }
 static NOINLINE void tile_2(const mo_linear_job *job, const tile_rows *t, int s0, int s1) {
-    tile_dtype(job, t, 2, s0, s1, 2, TILE_STRIPS_2);
+    tile_dtype(job, t, 2, s0, s1, 2, TILE_STRIPS_2, TILE_STRIPS_2);
 }
 static NOINLINE void tile_4(const mo_linear_job *job, const tile_rows *t, int n, int s0, int s1) {
-    tile_dtype(job, t, n, s0, s1, 4, TILE_STRIPS_4);
+    tile_dtype(job, t, n, s0, s1, 4, TILE_STRIPS_4, TILE_STRIPS_4);
 }
 static NOINLINE void tile_6(const mo_linear_job *job, const tile_rows *t, int n, int s0, int s1) {
-    tile_dtype(job, t, n, s0, s1, 6, TILE_STRIPS_6);
+    tile_dtype(job, t, n, s0, s1, 6, TILE_STRIPS_6, TILE_STRIPS_6);
 }
 #ifdef TILE_STRIPS_8
 static NOINLINE void tile_8(const mo_linear_job *job, const tile_rows *t, int n, int s0, int s1) {
-    tile_dtype(job, t, n, s0, s1, 8, TILE_STRIPS_8);
+    tile_dtype(job, t, n, s0, s1, 8, TILE_STRIPS_8, TILE_STRIPS_8);
 }
 #endif
 

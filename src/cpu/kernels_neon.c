@@ -127,11 +127,12 @@ static inline float v_fold_max(vec x) {
     return vmaxvq_f32(vmaxq_f32(vmaxq_f32(x.q[0], x.q[1]), vmaxq_f32(x.q[2], x.q[3])));
 }
 
-#define TILE_STRIPS_1 4
-#define TILE_STRIPS_2 2
-#define TILE_STRIPS_4 1
-#define TILE_STRIPS_6 1
-#define VALUE_STRIPS  4
+#define TILE_STRIPS_1       4
+#define TILE_STRIPS_1_SHORT 4
+#define TILE_STRIPS_2       2
+#define TILE_STRIPS_4       1
+#define TILE_STRIPS_6       1
+#define VALUE_STRIPS        4
 #include "kernels_body.h"
 
 static const mo_kernels kernels = {"neon",      linear_any, norm_any, act_any,
