@@ -1,5 +1,7 @@
 #include "cost.h"
 
+#include "cpu/pack.h"
+
 #include <stdlib.h>
 
 /* ---- cost ----------------------------------------------------------------------------------- */
@@ -10,8 +12,14 @@ static void add_embed_sum(const mo_op_embed_sum *op, moshi_stage_info *info) {
             op->tables[i]->buf->bytes / (uint64_t)op->tables[i]->rows * (uint64_t)op->out.rows;
 }
 
+static uint64_t bytes_read(const mo_weight *w) {
+    const mo_qshape s = mo_qshape_of(w->dtype, w->cols, w->bits, w->group, w->scales_dtype);
+    const uint64_t strips = ((uint64_t)w->rows + MO_STRIP - 1) / MO_STRIP;
+    return w->buf->bytes - (w->layout == MO_LAYOUT_STRIPS ? strips * s.apart : 0);
+}
+
 static void add_linear(const mo_op_linear *op, moshi_stage_info *info) {
-    info->weight_bytes += op->w->buf->bytes;
+    info->weight_bytes += bytes_read(op->w);
     info->operations += 2.0 * op->out.rows * op->w->rows * op->w->cols;
 }
 

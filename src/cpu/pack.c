@@ -48,6 +48,11 @@ static mo_qform form_of(mo_dtype dtype, int64_t cols, int bits, int64_t group, m
     }
 }
 
+/* Kernels read four strips side by side. Where those lie whole pages apart memory answers 4 to 5 %
+ * slower (q8_0 with 4096 columns, 17 pages): then they are moved apart by what spreads four streams
+ * over a page, and starts none inside a line of the cache. Nobody reads the bytes between. */
+enum { PAGE = 4096, APART = 576 };
+
 mo_qshape mo_qshape_of(mo_dtype dtype, int64_t cols, int bits, int64_t group, mo_dtype scales) {
     mo_qshape s = {.form = form_of(dtype, cols, bits, group, scales)};
     if (s.form == MO_QFORM_NONE) return s;
@@ -58,6 +63,8 @@ mo_qshape mo_qshape_of(mo_dtype dtype, int64_t cols, int bits, int64_t group, mo
     if (mo_q_has_bias(s.form)) s.group_blocks = (size_t)(group / MO_BLOCK);
     s.strip_bytes = s.blocks / s.group_blocks * mo_q_group_head(s.form) +
                     s.blocks * (mo_q_block_head(s.form) + mo_q_numbers(s.form));
+    s.apart = s.strip_bytes % PAGE ? 0 : APART;
+    s.strip_bytes += s.apart;
     return s;
 }
 

@@ -46,7 +46,8 @@ typedef struct mo_qshape {
     mo_qform form;
     size_t blocks;       /* of 32 columns, the last one possibly filled up with zeros */
     size_t group_blocks; /* of them in a group */
-    size_t strip_bytes;
+    size_t strip_bytes;  /* from one to the next */
+    size_t apart;        /* of them the last, which nobody reads */
 } mo_qshape;
 
 /* Sizes of heads and numbers. */
