@@ -409,7 +409,8 @@ typedef struct moshi_codec_options {
     const char *preset_type;      /* f32 (default), f16, bf16; with a preset only */
     const char *cache;            /* as in moshi_engine_options */
     int calls_at_once;            /* calls computed together, default 1; only speed: bits are the
-                                     same. With frames_per_call at most 256 frames */
+                                     same. With frames_per_call at most 256 frames. Each is traced
+                                     by itself, in order, where the device is a processor */
     uintptr_t reserved[3];
 } moshi_codec_options;
 

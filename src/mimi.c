@@ -50,8 +50,9 @@ static int pieces_for(const mo_mimi_config *cfg, int rows, int pieces) {
     return is_large(cfg) && rows >= (pieces == 3 ? 32 : 16) ? pieces : 0;
 }
 
-/* Layers with few rows a frame wait for their weights: three digits are fewer bytes than a float32
- * and err less than its sums, two are the bytes of float16; either is half of as many pieces. */
+/* Layers with few rows a frame wait for their weights: three digits are a byte less than a float32
+ * and err less than its sums, two are the bytes of a float16; either is half of as many pieces,
+ * which is why they are taken for 96 rows too. */
 static int digits_for(const mo_mimi_config *cfg, int rows, int digits) {
     return is_large(cfg) && rows <= 96 ? digits : 0;
 }

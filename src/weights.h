@@ -102,7 +102,8 @@ const mo_weight *mo_load_convt(mo_loader *ld, int in, int out, int k, int stride
                                ...) MO_PRINTF(6, 7);
 /* Depthwise transposed convolution weight [channels, 1, k] as rows [channels, k] f32. */
 const mo_weight *mo_load_depthwise(mo_loader *ld, int channels, int k, const char *name);
-/* One codebook: entries = embedding_sum / max(cluster_usage, 1e-5), as strips [bins, dim] f32. */
+/* One codebook: entries = embedding_sum / max(cluster_usage, 1e-5), [bins, dim] f32, as strips, or
+ * as rows where they are searched in digits. */
 typedef struct mo_codebook {
     const mo_weight *entries;
     const mo_weight *search; /* for scores: the entries, or a copy as `half` and `digits` say ... */

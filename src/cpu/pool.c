@@ -97,9 +97,9 @@ static void take_chunks(mo_pool *pool, int thread) {
     }
 }
 
-/* Spin until a phase after `seen` is there, for a while, and as long as any after the owner has
- * stopped saying that more is to come: it does so between two programs. Gives the core to who wants
- * it. */
+/* Spin until a phase after `seen` is there: while the owner says that more is to come, and for a
+ * while after it has stopped saying so, which it does between two programs. Gives the core to who
+ * wants it. */
 static bool spin_for_phase(mo_pool *pool, uint64_t seen) {
     const double start = mo_now_s();
     double now, awake = start;

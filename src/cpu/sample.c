@@ -135,9 +135,9 @@ static tokens list_from(const float *logits, int n, const float *maxima, int wid
     return m + width < MOST_LISTED ? (tokens){list, m} : (tokens){NULL, n};
 }
 
-/* Tokens that may be among the k most likely; what is left to do for the others costs more than for
- * these. Of k blocks the largest token is at least as large as the k-th largest such, hence all k
- * are, and only blocks with such a token are looked through. */
+/* Tokens that may be among the k most likely, or all, where that many are not fewer work. Of k
+ * blocks the largest token is at least as large as the k-th largest such, hence all k are, and only
+ * blocks with such a token are looked through. */
 static tokens narrow(const float *logits, int n, int k, int *list) {
     float maxima[MOST_LISTED];
     int width = 1;
