@@ -10,7 +10,7 @@
 enum { WARM_UP = 2, LEAST_FRAMES = 3 };
 /* Of the time for frames: before and after them. */
 static const double LIMITS_PART = 0.1, LIMITS_MOST_S = 0.5;
-enum { LIMITS_LEAST = 1 << 26, LIMITS_MOST = 1 << 30 };
+enum { LIMITS_LEAST = 1 << 26, LIMITS_APART = 1 << 28, LIMITS_MOST = 1 << 30 };
 
 const char *bench_stage_name(int stage) {
     static const char *const names[] = {"encode", "temporal", "depth", "decode", "other", "frame"};
@@ -164,29 +164,33 @@ uint64_t bench_limits_bytes(const bench *b) {
     return (uint64_t)fmin(fmax(bytes, LIMITS_LEAST), LIMITS_MOST);
 }
 
-/* Reading what no cache holds is measured where there is twice the memory for it. */
-static void take_memory_limit(const bench *b, bench_times *t, const char *device, double seconds) {
-    moshi_device_speed now;
-    const uint64_t available = system_memory_available();
-    if (bench_limits_bytes(b) == LIMITS_MOST) t->memory_bytes_s = t->limits.read_bytes_s;
-    if (bench_limits_bytes(b) == LIMITS_MOST || (available > 0 && available / 2 < LIMITS_MOST))
-        return;
-    int rc =
-        moshi_device_measure(&now, device, threads_of(b, BENCH_FRAME), LIMITS_MOST, seconds, NULL);
-    if (rc >= 0) t->memory_bytes_s = fmax(t->memory_bytes_s, now.read_bytes_s);
+static double limits_s(const bench *b) {
+    return fmin(fmax(LIMITS_PART * b->seconds, 0.05), LIMITS_MOST_S);
 }
 
 static void take_limits(const bench *b, bench_times *t, const char *device) {
     moshi_device_speed now, *best = &t->limits;
-    const double seconds = fmin(fmax(LIMITS_PART * b->seconds, 0.05), LIMITS_MOST_S);
     const int threads = threads_of(b, BENCH_FRAME);
     if (app_interrupted() ||
-        moshi_device_measure(&now, device, threads, bench_limits_bytes(b), seconds, NULL) < 0)
+        moshi_device_measure(&now, device, threads, bench_limits_bytes(b), limits_s(b), NULL) < 0)
         return;
     best->read_bytes_s = fmax(best->read_bytes_s, now.read_bytes_s);
     best->flops = fmax(best->flops, now.flops);
     best->int8_ops = fmax(best->int8_ops, now.int8_ops);
-    take_memory_limit(b, t, device, seconds);
+}
+
+/* Reading what no cache holds: a GB, or half of what is left. */
+static void take_memory_limit(const bench *b, bench_times *t, const char *device) {
+    moshi_device_speed now;
+    const uint64_t available = system_memory_available();
+    uint64_t bytes = LIMITS_MOST;
+    if (available > 0 && available / 2 < bytes) bytes = available / 2;
+    if (bytes < LIMITS_APART || app_interrupted()) return;
+    if (bench_limits_bytes(b) >= bytes)
+        t->memory_bytes_s = t->limits.read_bytes_s;
+    else if (moshi_device_measure(&now, device, threads_of(b, BENCH_FRAME), bytes, limits_s(b),
+                                  NULL) >= 0)
+        t->memory_bytes_s = now.read_bytes_s;
 }
 
 static bool enough(const bench *b, int n, double until) {
@@ -212,6 +216,7 @@ int bench_run(const bench *b, const char *device, bench_times *out, app_error *e
         if (rc >= 0 && !keep(out, &frame)) rc = MOSHI_ENOMEM;
     }
     if (rc >= 0) take_limits(b, out, device);
+    if (rc >= 0) take_memory_limit(b, out, device);
     close_sessions(&s);
     return rc < 0 ? app_fail_library(err, rc, "") : EXIT_OK;
 }

@@ -17,14 +17,23 @@ static const char *text(const json_t *object, const char *key) {
 
 /* ---- the page ------------------------------------------------------------------------------- */
 
-/* The largest of the published models that would be in real time, or NULL. */
-static const json_t *largest_in_time(const json_t *forecasts) {
+/* Models that do the same: write down what is said (stt-), say what is written (tts-), talk. */
+static bool alike(const char *a, const char *b) {
+    static const char *const kinds[] = {"stt-", "tts-"};
+    for (int i = 0; i < 2; i++)
+        if (!strncmp(a, kinds[i], 4) != !strncmp(b, kinds[i], 4)) return false;
+    return true;
+}
+
+/* The largest of the published models that would be in real time and could do in place of `model`,
+ * or NULL. */
+static const json_t *largest_in_time(const json_t *forecasts, const char *model) {
     const json_t *best = NULL;
     size_t i;
     json_t *f;
     json_array_foreach(forecasts, i, f) {
         bool larger = !best || number(f, "memory_bytes") > number(best, "memory_bytes");
-        if (number(f, "real_time") >= 1 && larger) best = f;
+        if (number(f, "real_time") >= 1 && larger && alike(text(f, "preset"), model)) best = f;
     }
     return best;
 }
@@ -45,10 +54,18 @@ void bench_verdict(const json_t *root, char *out, size_t cap) {
     if (n < cap && sessions > 1)
         n += (size_t)snprintf(out + n, cap - n, "; %.0f sessions, %.1f frames/s together", sessions,
                               rate * sessions);
-    const json_t *other = x < 1 ? largest_in_time(json_object_get(root, "forecast")) : NULL;
+    const json_t *other =
+        x < 1 ? largest_in_time(json_object_get(root, "forecast"), text(root, "model")) : NULL;
     if (n < cap && other)
         snprintf(out + n, cap - n, "; %s as %s would run at %.1fx real time", text(other, "preset"),
                  text(other, "type"), number(other, "real_time"));
+}
+
+static void print_share(bool known, double share) {
+    if (known)
+        printf(" %5.0f %%", 100 * share);
+    else
+        printf(" %7s", "-");
 }
 
 static void print_stage(const json_t *stages, const char *name, double limit) {
@@ -58,10 +75,11 @@ static void print_stage(const json_t *stages, const char *name, double limit) {
     printf("%-10s %9.2f %9.2f %9.2f", name, number(s, "median_ms"), number(s, "p90_ms"),
            number(s, "p99_ms"));
     if (bytes > 0) printf(" %10.1f %8.2f", 1e-6 * bytes, 1e-9 * number(s, "read_bytes_s"));
-    if (bytes > 0 && limit > 0) printf(" %5.0f %%", 100 * number(s, "share_of_read"));
-    if (number(s, "operations") > 0)
-        printf(" %8.1f %5.0f %%", 1e-6 * number(s, "operations") / number(s, "median_ms"),
-               100 * number(s, "share_of_flops"));
+    if (bytes > 0) print_share(limit > 0, number(s, "share_of_read"));
+    if (number(s, "operations") > 0) {
+        printf(" %8.1f", 1e-6 * number(s, "operations") / number(s, "median_ms"));
+        print_share(limit > 0, number(s, "share_of_flops"));
+    }
     printf("\n");
 }
 
@@ -97,8 +115,9 @@ static void print_stages(const json_t *root) {
            "MB read", "GB/s", "of max", "GFLOP/s", "of max");
     for (int i = 0; i < BENCH_STAGES; i++) print_stage(stages, bench_stage_name(i), limit);
     if (number(json_object_get(stages, "frame"), "rest") > 0) print_threads(stages);
-    if (limit > 0) print_read_limit(l);
-    if (limit > 0) printf(", float32 %.0f GFLOP/s", 1e-9 * number(l, "flops"));
+    if (limit <= 0) return;
+    print_read_limit(l);
+    printf(", float32 %.0f GFLOP/s", 1e-9 * number(l, "flops"));
     if (number(l, "int8_ops") > 0) printf(", int8 %.0f GOP/s", 1e-9 * number(l, "int8_ops"));
     printf("\n");
 }
@@ -117,10 +136,10 @@ void bench_print(const json_t *root) {
     char verdict[256];
     printf("model      %s, %s, %.1f M parameters\n", text(root, "model"), text(root, "type"),
            1e-6 * number(root, "parameters"));
-    printf("machine    %s; %s, %s kernels, %.0f threads", text(root, "cpu"), text(root, "device"),
-           text(root, "kernels"), number(root, "threads"));
+    printf("machine    %s; %s, %s kernels, %.0f thread%s", text(root, "cpu"), text(root, "device"),
+           text(root, "kernels"), number(root, "threads"), number(root, "threads") == 1 ? "" : "s");
     if (number(root, "codec_threads") > 0)
-        printf(" and %.0f that hear ahead", number(root, "codec_threads"));
+        printf(" and %.0f to hear ahead", number(root, "codec_threads"));
     printf("\n");
     if (text(root, "kv")[0])
         printf(
@@ -137,6 +156,8 @@ void bench_print(const json_t *root) {
     if (json_array_size(all) > 0) {
         printf("\nThe published models would run here at about:\n");
         forecast_print(all, number(root, "available_bytes"));
+    } else if (number(json_object_get(root, "limits"), "read_bytes_s") > 0) {
+        printf("\nNo forecast for the published models: there was no memory to measure it with\n");
     }
 }
 
@@ -163,13 +184,22 @@ int bench_comparable(const json_t *earlier, const json_t *root, const char *path
     return EXIT_OK;
 }
 
-/* A figure of both runs, if either has it. */
+/* A figure of both runs, if either has it; null where one has not. */
 static void add_pair(json_t *figures, const char *name, const char *unit, double then, double now) {
     if (then <= 0 && now <= 0) return;
-    json_t *pair =
-        json_pack("{s:s, s:s, s:f, s:f}", "name", name, "unit", unit, "then", then, "now", now);
+    json_t *pair = json_pack("{s:s, s:s, s:o, s:o}", "name", name, "unit", unit, "then",
+                             then > 0 ? json_real(then) : json_null(), "now",
+                             now > 0 ? json_real(now) : json_null());
     if (then > 0 && now > 0) json_object_set_new(pair, "ratio", json_real(now / then));
     json_array_append_new(figures, pair);
+}
+
+/* Noted where it differs. */
+static void add_setting(json_t *differs, const char *name, const json_t *a, const json_t *b) {
+    json_t *then = json_object_get(a, name), *now = json_object_get(b, name);
+    if ((then || now) && !json_equal(then, now))
+        json_array_append_new(
+            differs, json_pack("{s:s, s:O?, s:O?}", "name", name, "then", then, "now", now));
 }
 
 json_t *bench_beside(const json_t *a, const json_t *b, const char *path) {
@@ -177,12 +207,10 @@ json_t *bench_beside(const json_t *a, const json_t *b, const char *path) {
                                            "codec_threads", "sessions", "context", "kv"};
     const json_t *x = json_object_get(a, "stages"), *y = json_object_get(b, "stages");
     json_t *differs = json_array(), *figures = json_array();
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
-        json_t *then = json_object_get(a, settings[i]), *now = json_object_get(b, settings[i]);
-        if ((then || now) && !json_equal(then, now))
-            json_array_append_new(differs, json_pack("{s:s, s:O?, s:O?}", "name", settings[i],
-                                                     "then", then, "now", now));
-    }
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        add_setting(differs, settings[i], a, b);
+    add_setting(differs, "read_over_bytes", json_object_get(a, "limits"),
+                json_object_get(b, "limits"));
     for (int i = 0; i < BENCH_STAGES; i++) {
         const char *name = bench_stage_name(i);
         add_pair(figures, name, "ms", number(json_object_get(x, name), "median_ms"),
@@ -204,12 +232,30 @@ json_t *bench_beside(const json_t *a, const json_t *b, const char *path) {
     return json_pack("{s:s, s:o, s:o}", "file", path, "settings", differs, "figures", figures);
 }
 
-static void print_setting(const json_t *s) {
-    if (json_is_string(json_object_get(s, "now")))
-        printf("note: %s differs: %s, now %s\n", text(s, "name"), text(s, "then"), text(s, "now"));
+/* "q8_0", "3", "unknown" */
+static void setting_text(char out[64], const json_t *s, const char *key) {
+    const json_t *value = json_object_get(s, key);
+    if (json_is_string(value))
+        snprintf(out, 64, "%s", json_string_value(value));
+    else if (json_is_number(value))
+        snprintf(out, 64, "%.12g", json_number_value(value));
     else
-        printf("note: %s differs: %g, now %g\n", text(s, "name"), number(s, "then"),
-               number(s, "now"));
+        snprintf(out, 64, "unknown");
+}
+
+static void print_setting(const json_t *s) {
+    char then[64], now[64];
+    setting_text(then, s, "then");
+    setting_text(now, s, "now");
+    printf("note: %s differs: %s, now %s\n", text(s, "name"), then, now);
+}
+
+static void print_figure(const json_t *figure, const char *key) {
+    const json_t *value = json_object_get(figure, key);
+    if (json_is_number(value))
+        printf(" %10.2f", json_number_value(value));
+    else
+        printf(" %10s", "-");
 }
 
 void bench_print_beside(const json_t *compared) {
@@ -222,8 +268,10 @@ void bench_print_beside(const json_t *compared) {
         print_setting(item);
     }
     json_array_foreach(figures, i, item) {
-        printf("%-22s %10.2f %10.2f %s", text(item, "name"), number(item, "then"),
-               number(item, "now"), text(item, "unit"));
+        printf("%-22s", text(item, "name"));
+        print_figure(item, "then");
+        print_figure(item, "now");
+        printf(" %s", text(item, "unit"));
         if (number(item, "ratio") > 0) printf("  x %.2f", number(item, "ratio"));
         printf("\n");
     }

@@ -28,7 +28,10 @@ forecast_basis forecast_basis_of(const json_t *root) {
     const json_t *stages = json_object_get(root, "stages"),
                  *limits = json_object_get(root, "limits");
     const double memory = number(limits, "memory_bytes_s");
-    return (forecast_basis){.read_bytes_s = memory > 0 ? memory : number(limits, "read_bytes_s"),
+    const bool large = number(limits, "read_over_bytes") >= OUT_OF_CACHE;
+    return (forecast_basis){.read_bytes_s = memory > 0 ? memory
+                                            : large    ? number(limits, "read_bytes_s")
+                                                       : 0,
                             .flops = number(limits, "flops"),
                             .temporal_share = share_of(stages, "temporal"),
                             .depth_share = share_of(stages, "depth"),

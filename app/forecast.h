@@ -13,12 +13,13 @@ typedef struct forecast_basis {
     double encode_rate, decode_rate;    /* operations a second; 0: not measured */
 } forecast_basis;
 
-/* What the JSON tree of a run (bench_add_times()) tells, and nothing where it tells nothing. */
+/* What the JSON tree of a run (bench_add_times()) tells, and nothing where it tells nothing: caches
+ * are no limit. */
 forecast_basis forecast_basis_of(const json_t *root);
 
 /* [{"preset", "type", "frames_s", "real_time", "memory_bytes", "assumed"}] of every preset in the
  * usual types; `assumed`: something that was not measured here was taken from other machines.
- * Half a conversation's context is full. */
+ * Half a conversation's context is full. Empty without limits. */
 json_t *forecast_all(const forecast_basis *basis);
 /* The table that people read. */
 void forecast_print(const json_t *all, double available_bytes);

@@ -235,8 +235,9 @@ static void tell_limits(probe *p, const trial *t) {
     if (bytes < LIMITS_LEAST) return;
     probe_stage(p, "measuring");
     if (moshi_device_measure(&s, t->device, t->threads, bytes, LIMITS_S, NULL) < 0) return;
-    probe_tell(p, json_pack("{s:{s:f, s:f, s:f}}", "limits", "read_bytes_s", s.read_bytes_s,
-                            "flops", s.flops, "int8_ops", s.int8_ops));
+    probe_tell(p, json_pack("{s:{s:f, s:I, s:f, s:f}}", "limits", "read_bytes_s", s.read_bytes_s,
+                            "read_over_bytes", (json_int_t)bytes, "flops", s.flops, "int8_ops",
+                            s.int8_ops));
 }
 
 static int run(probe *p, const trial *t) {

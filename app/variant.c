@@ -73,6 +73,12 @@ static int refuse_second(const variant *v, const char *word, app_error *err) {
     return app_fail(err, EXIT_USAGE, "'%s': '%s' is the second word of its kind", v->text, word);
 }
 
+/* "cpu/avx2", "vulkan:0/plain": a device with kernels of its own is no path. */
+static bool names_device(const char *word) {
+    const size_t n = strcspn(word, ":/");
+    return (n == 3 && !strncmp(word, "cpu", n)) || (n == 6 && !strncmp(word, "vulkan", n));
+}
+
 static int parse_word(variant *v, const char *word, app_error *err) {
     const char *value = strchr(word, '=');
     const struct format *format = find_format(word);
@@ -94,7 +100,7 @@ static int parse_word(variant *v, const char *word, app_error *err) {
         return parse_number(word, value + 1, 1, 256, &v->threads, err);
     } else if (access(word, F_OK) == 0) {
         v->path = word;
-    } else if (value || strchr(word, '/') || strchr(word, '.')) {
+    } else if (value || (!names_device(word) && strpbrk(word, "/."))) {
         return app_fail(err, EXIT_USAGE,
                         "'%s': no such file, and none of: a device, " VARIANT_WORDS, word);
     } else if (v->device) {

@@ -492,7 +492,8 @@ MOSHI_API int moshi_codec_get_stage(const moshi_codec *codec, moshi_stage stage,
  * noise. MOSHI_EINVAL after the first step. */
 MOSHI_API int moshi_session_pretend(moshi_session *session, int64_t frames);
 
-/* What a device can do at most, whatever it is asked to compute; 0: unknown. */
+/* What a device can do at most, whatever it is asked to compute and with which kernels; 0: unknown.
+ */
 typedef struct moshi_device_speed {
     double read_bytes_s; /* reading so much over and over */
     double flops;        /* float32 operations a second, a fused multiply-add counted as two */
@@ -500,11 +501,12 @@ typedef struct moshi_device_speed {
     uintptr_t reserved[4];
 } moshi_device_speed;
 
-/* Measure it for about `seconds` (0.05 .. 60), the best moment counts. `bytes`: how much memory is
+/* Measure it for about `seconds` (0.05 .. 60), besides what it takes to get the memory; the best
+ * moment counts. `bytes`: how much memory is
  * taken for that time and read over and over, 64 MB (2^26) to 16 GB; 0: 1 GB. What a large cache
  * keeps of it comes faster than memory delivers: for the limit of something that reads so much a
  * frame, say so much. `threads`: 0, the device's default. MOSHI_EDEVICE for a device that cannot
- * be measured, MOSHI_ENOMEM. */
+ * be measured, MOSHI_ENOMEM, MOSHI_EINVAL; *out is zeros then. */
 MOSHI_API int moshi_device_measure(moshi_device_speed *out, const char *device, int threads,
                                    uint64_t bytes, double seconds, moshi_error *err);
 

@@ -240,10 +240,14 @@ int mo_made_files_open(mo_model_files *out, const char *name, const char *type_n
                        bool dry, moshi_error *err) {
     wishes lm = {0}, mimi = {0};
     mo_dtype type = MO_F32;
+    moshi_error listing = {0}; /* while they are listed, every tensor is missing */
     memset(out, 0, sizeof *out);
     int rc = describe(out, name, want, err);
     if (rc == 0) rc = choose_type(type_name, out->codec_only, &type, err);
-    if (rc == 0) rc = list_wishes(out, &lm, &mimi, err);
+    if (rc == 0) {
+        rc = list_wishes(out, &lm, &mimi, &listing);
+        if (rc < 0 && err) *err = listing;
+    }
     if (rc == 0 && (lm.failed || mimi.failed)) rc = mo_fail(err, MOSHI_ENOMEM, "out of memory");
     if (rc == 0 && out->has_lm) rc = make_checkpoint(&out->lm_file, &lm, type, dry, err);
     if (rc == 0 && out->has_mimi)

@@ -29,12 +29,12 @@ int moshi_engine_get_stage(const moshi_engine *e, moshi_stage stage, moshi_stage
 int moshi_device_measure(moshi_device_speed *out, const char *device, int threads, uint64_t bytes,
                          double seconds, moshi_error *err) {
     if (err) *err = (moshi_error){0};
+    if (out) *out = (moshi_device_speed){0};
     if (!out || !(seconds >= 0.05 && seconds <= 60))
         return mo_fail(err, MOSHI_EINVAL, "moshi_device_measure: wanted 0.05 to 60 seconds");
     if (bytes == 0) bytes = USUAL_READ;
     if (bytes < LEAST_READ || bytes > MOST_READ)
         return mo_fail(err, MOSHI_EINVAL, "moshi_device_measure: wanted 2^26 to 2^34 bytes");
-    *out = (moshi_device_speed){0};
     mo_device d;
     mo_backend *be;
     int rc = mo_device_find(&d, device, err);

@@ -180,6 +180,7 @@ expect 'interrupted' 0 '^130$' echo $?
 expect 'nothing is written' 0 '^0$' sh -c "find '$work' -name '*never*' | wc -l"
 
 expect 'json' 1 '"verdict": "D"' quick "$program" compare cpu delay=3 --json
+expect 'kernels of a processor' 4 "the kernels of this processor are c" quick "$program" compare cpu cpu/nonsense
 expect 'no such word' 2 "'no/such': no such file" quick "$program" compare cpu no/such
 expect 'no such device' 4 'tpu.*kv=f32|bf16|q8_0' quick "$program" compare cpu tpu
 expect 'no such numbers' 2 "wanted kv=f32, kv=bf16 or kv=q8_0, found 'f16'" quick "$program" compare cpu kv=f16

@@ -58,7 +58,7 @@ static int cpu_list(moshi_device_info *info, int most, moshi_error *why) {
     snprintf(info->name, sizeof info->name, "cpu");
     mo_cpu_brand(info->description, sizeof info->description);
     snprintf(info->driver, sizeof info->driver, "%s kernels",
-             mo_kernels_get(MO_CPU_LEVEL_AUTO)->name);
+             mo_cpu_level_name(mo_cpu_level_best()));
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
     if (pages > 0 && size > 0) info->memory_bytes = (uint64_t)pages * (uint64_t)size;
     return 1;
