@@ -156,7 +156,7 @@ void bench_print(const json_t *root) {
     if (json_array_size(all) > 0) {
         printf("\nThe published models would run here at about:\n");
         forecast_print(all, number(root, "available_bytes"));
-    } else if (number(json_object_get(root, "limits"), "read_bytes_s") > 0) {
+    } else if (all && number(json_object_get(root, "limits"), "read_bytes_s") > 0) {
         printf("\nNo forecast for the published models: there was no memory to measure it with\n");
     }
 }

@@ -183,6 +183,7 @@ for pause in 4 15 60; do
     if grep -q "this machine: " out; then break; fi
 done
 check "interrupted: exit code $code" test "$code" = 130
+check "and a forecast that was not made is no matter of memory" test -z "$(grep "No forecast" out)"
 prints "this machine: "
 says "interrupted"
 
