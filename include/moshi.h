@@ -502,11 +502,11 @@ typedef struct moshi_device_speed {
 } moshi_device_speed;
 
 /* Measure it for about `seconds` (0.05 .. 60), besides what it takes to get the memory; the best
- * moment counts. `bytes`: how much memory is
- * taken for that time and read over and over, 64 MB (2^26) to 16 GB; 0: 1 GB. What a large cache
- * keeps of it comes faster than memory delivers: for the limit of something that reads so much a
- * frame, say so much. `threads`: 0, the device's default. MOSHI_EDEVICE for a device that cannot
- * be measured, MOSHI_ENOMEM, MOSHI_EINVAL; *out is zeros then. */
+ * moment counts. `bytes`: how much memory is taken for that time and read over and over, 64 MB
+ * (2^26) to 16 GB (2^34); 0: 1 GB. What a large cache keeps of it comes faster than memory
+ * delivers: for the limit of something that reads so much a frame, say so much. `threads`: 0, the
+ * device's default. MOSHI_EDEVICE for a device that cannot be measured, MOSHI_ENOMEM, MOSHI_EINVAL;
+ * *out is zeros then. */
 MOSHI_API int moshi_device_measure(moshi_device_speed *out, const char *device, int threads,
                                    uint64_t bytes, double seconds, moshi_error *err);
 

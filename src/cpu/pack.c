@@ -49,8 +49,8 @@ static mo_qform form_of(mo_dtype dtype, int64_t cols, int bits, int64_t group, m
 }
 
 /* Kernels read four strips side by side. Where those lie whole pages apart memory answers 4 to 5 %
- * slower (q8_0 with 4096 columns, 17 pages): then they are moved apart by what spreads four streams
- * over a page, and starts none inside a line of the cache. Nobody reads the bytes between. */
+ * slower (q8_0 with 4096 columns, 17 pages): then they are moved apart by some lines of the cache,
+ * nine of which were as good as seventeen and better than one. Nobody reads the bytes between. */
 enum { PAGE = 4096, APART = 576 };
 
 mo_qshape mo_qshape_of(mo_dtype dtype, int64_t cols, int bits, int64_t group, mo_dtype scales) {
