@@ -225,6 +225,7 @@ static void add_facts(run_state *r) {
     json_object_set_new(r->root, "device", json_text(r->device.name));
     json_object_set_new(r->root, "kernels", json_text(r->b.info.kernels));
     json_object_set_new(r->root, "threads", json_integer(r->b.info.threads));
+    if (r->b.info.cores > 0) json_object_set_new(r->root, "cores", json_integer(r->b.info.cores));
     if (r->b.info.codec_threads > 0)
         json_object_set_new(r->root, "codec_threads", json_integer(r->b.info.codec_threads));
     json_object_set_new(r->root, "parameters", json_integer((json_int_t)r->parameters));

@@ -22,7 +22,7 @@ static const option_spec OPTIONS[] = {
     {.name = "threads",
      .kind = OPTION_INTEGER,
      .value = "N",
-     .help = "worker threads (default: one per core)",
+     .help = "worker threads (default: one per physical core)",
      .min = 1,
      .max = 256},
     {.name = "quiet", .letter = 'q', .kind = OPTION_FLAG, .help = "no progress, no summary"},

@@ -22,10 +22,10 @@
         .name = "pull", .kind = OPTION_FLAG,                                                   \
         .help = "download the model ORG/NAME when it is not there yet"                         \
     }
-#define THREADS_OPTION                                                                 \
-    {                                                                                  \
-        .name = "threads", .kind = OPTION_INTEGER, .value = "N", .min = 1, .max = 256, \
-        .help = "worker threads (default: one per core)"                               \
+#define THREADS_OPTION                                                                      \
+    {                                                                                       \
+        .name = "threads", .kind = OPTION_INTEGER, .value = "N", .min = 1, .max = 256,      \
+        .help = "worker threads (default: one per physical core, or as few as are as fast)" \
     }
 #define CODEC_THREADS_OPTION                                                                  \
     {                                                                                         \

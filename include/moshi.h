@@ -209,7 +209,7 @@ typedef struct moshi_engine_options {
     size_t n_blobs;
     const char *device;      /* a name of moshi_device_get(); NULL: "cpu" */
     int sessions;            /* slots, 1..1024; default 1 */
-    int threads;             /* default: one per physical core; 1..256 */
+    int threads;             /* 1..256; default: one per physical core, or as few as are as fast */
     int flags;               /* MOSHI_EXACT | MOSHI_EXACT_MASK | MOSHI_NO_CODEC | MOSHI_DRY_RUN */
     const moshi_lora *loras; /* adapters, added in order */
     size_t n_loras;
@@ -249,7 +249,10 @@ typedef struct moshi_engine_info {
                                "vulkan" with what is used of the card beyond the plain:
                                "vulkan+subgroup+dot" */
     const char *kv;         /* key/value cache: "f32", "bf16", "q8_0"; NULL if not open */
-    int threads;
+    int threads; /* in use. Where options.threads is 0 and there are three cores or more, opening
+                    tries the model's products with all sessions on fewer threads, too, which takes
+                    up to half a second, and goes on with the fewest that are as fast: memory is
+                    full before large machines run out of cores */
     int sessions;
     int sample_rate_hz;   /* 24000; 0 without a codec */
     int frame_samples;    /* 1920; 0 without a codec */
@@ -271,6 +274,7 @@ typedef struct moshi_engine_info {
      * the state of one session. Both grow with `sessions`. */
     uint64_t scratch_bytes;
     int codec_threads; /* of the encoder alone; 0: it takes its turn on `threads` */
+    int cores;         /* physical ones that the system lets this process use */
     uintptr_t reserved[7];
 } moshi_engine_info;
 

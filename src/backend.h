@@ -367,7 +367,7 @@ typedef struct mo_op {
 } mo_op;
 
 typedef struct mo_backend_options {
-    int threads; /* 0: one per physical core */
+    int threads; /* 0: one per physical core, see settle() */
     int level;   /* CPU: 0 the best the machine has, else force one (mo_cpu_level), for tests */
     int nth;     /* which device of the backend; the CPU backend has one */
     const char *cache;   /* NULL, or a directory for what a device compiles */
@@ -446,6 +446,10 @@ typedef struct mo_backend_ops {
     uint64_t (*room)(mo_backend *be);
     /* How many bytes one weight or state may have; no function: any number. */
     uint64_t (*largest)(mo_backend *be);
+    /* Nobody said how many threads: go on with no more than make the products of linear ops first
+     * .. last-1 faster, of all slots, as measured. What the ops write to is undefined from then on.
+     * NULL: there is nothing to choose. */
+    void (*settle)(mo_backend *be, mo_program *p, int first, int last);
     int (*threads)(const mo_backend *be);
     const char *(*kernels)(const mo_backend *be); /* "avx512", ... */
     /* So far; NULL: unknown. */

@@ -179,6 +179,13 @@ static int engine_new(moshi_engine **out, const moshi_engine_options *o, moshi_e
     return 0;
 }
 
+/* Before any session: what the products write to is reset with each. */
+static void settle(moshi_engine *e, const moshi_engine_options *o) {
+    if (o->threads == 0 && e->be->ops->settle)
+        e->be->ops->settle(e->be, e->step.graph.program, 0, e->model.lm.depth_op);
+    e->info.threads = e->be->ops->threads(e->be);
+}
+
 static int open_with_files(moshi_engine *e, mo_model_files *f, const moshi_engine_options *o,
                            moshi_error *err) {
     mo_progress progress = {o->progress, o->progress_user};
@@ -197,7 +204,7 @@ static int open_with_files(moshi_engine *e, mo_model_files *f, const moshi_engin
     e->info.device = e->device;
     e->info.kernels = e->be->ops->kernels(e->be);
     e->info.kv = kv_types[o->kv].name;
-    e->info.threads = e->be->ops->threads(e->be);
+    e->info.cores = mo_core_count();
     e->info.codec_threads = e->codec_be ? e->codec_be->ops->threads(e->codec_be) : 0;
     e->info.sessions = e->slots;
     e->info.parameters = e->model.weights.parameters;
@@ -205,6 +212,7 @@ static int open_with_files(moshi_engine *e, mo_model_files *f, const moshi_engin
     mo_crumb_drop(e->be->crumb, "programs", 0, 0);
     rc = record_programs(e, kv_types[o->kv].dtype, err);
     if (rc == 0) rc = alloc_workspace(e, err);
+    if (rc == 0) settle(e, o);
     if (rc == 0) mo_crumb_drop(e->be->crumb, "ready", 0, 0);
     return rc;
 }

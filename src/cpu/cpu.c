@@ -4,6 +4,7 @@
 #include "memory.h"
 #include "pack.h"
 #include "quant.h"
+#include "settle.h"
 #include "speed.h"
 
 #include <stdio.h>
@@ -329,43 +330,52 @@ static int sift(const mo_op_sift *op, int *active, int n) {
     return left;
 }
 
+static mo_exec exec_of(const cpu *be, const mo_program *p) {
+    return (mo_exec){.kernels = be->kernels,
+                     .qkernels = be->qkernels,
+                     .pieces = be->pieces,
+                     .digits = be->digits,
+                     .active = p->active,
+                     .records = p->records,
+                     .scratch = p->scratch,
+                     .scratch_floats = p->scratch_floats};
+}
+
+static void run_plan(mo_pool *pool, const mo_plan *plan, const mo_exec *ex) {
+    phase ph = {.plan = plan, .ex = ex, .threads = mo_pool_threads(pool)};
+    cut(&ph);
+    mo_pool_charge(pool, mo_plan_is_product(plan) ? PRODUCTS : REST);
+    mo_pool_run(pool, phase_chunk, &ph, ph.chunks);
+}
+
 static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uint8_t *exec) {
     if (first < 0 || first > last || last > p->n) return MOSHI_EDEVICE;
     mo_pool *pool = cpu_of(be)->pool;
-    mo_exec ex = {.kernels = cpu_of(be)->kernels,
-                  .qkernels = cpu_of(be)->qkernels,
-                  .pieces = cpu_of(be)->pieces,
-                  .digits = cpu_of(be)->digits,
-                  .active = p->active,
-                  .records = p->records,
-                  .scratch = p->scratch,
-                  .scratch_floats = p->scratch_floats};
+    mo_exec ex = exec_of(cpu_of(be), p);
     for (int slot = 0; slot < p->slots; slot++)
         if (exec[slot]) p->active[ex.n_active++] = slot;
     if (ex.n_active == 0) return 0;
     mo_pool_awake(pool, true);
     for (int i = p->starts[first]; ex.n_active > 0 && i < p->starts[last]; i++) {
-        phase ph = {.plan = &p->plans[i], .ex = &ex, .threads = mo_pool_threads(pool)};
-        if (be->crumb) be->crumb->detail = mo_op_name(ph.plan->op.kind);
-        if (ph.plan->op.kind == MO_OP_SIFT) {
-            ex.n_active = sift(&ph.plan->op.u.sift, p->active, ex.n_active);
+        const mo_plan *plan = &p->plans[i];
+        if (be->crumb) be->crumb->detail = mo_op_name(plan->op.kind);
+        if (plan->op.kind == MO_OP_SIFT) {
+            ex.n_active = sift(&plan->op.u.sift, p->active, ex.n_active);
             continue;
         }
         if (i + 1 < p->starts[last] && p->plans[i + 1].gated) {
-            ex.gate = ph.plan;
+            ex.gate = plan;
             continue;
         }
         if (i + 1 < p->starts[last] && p->plans[i + 1].roped) {
-            ex.rope = ph.plan;
+            ex.rope = plan;
             continue;
         }
-        if (i + 1 < p->starts[last] && ph.plan->joined) {
+        if (i + 1 < p->starts[last] && plan->joined) {
             ex.before = true;
             continue;
         }
-        cut(&ph);
-        mo_pool_charge(pool, mo_plan_is_product(ph.plan) ? PRODUCTS : REST);
-        mo_pool_run(pool, phase_chunk, &ph, ph.chunks);
+        run_plan(pool, plan, &ex);
         ex.gate = ex.rope = NULL;
         ex.before = false;
     }
@@ -377,6 +387,66 @@ static mo_busy cpu_busy(const mo_backend *be) {
     const mo_pool *pool = ((const cpu *)be)->pool;
     double products = mo_pool_busy(pool, PRODUCTS);
     return (mo_busy){products + mo_pool_busy(pool, REST), products};
+}
+
+/* ---- how many threads ----------------------------------------------------------------------- */
+
+enum { FEW_CORES = 2, TRIAL_ROUNDS = 3, TRIAL_BYTES = 256 << 20 };
+static const double TRIAL_S = 0.02;
+
+/* Products to try numbers of threads with. */
+typedef struct trial {
+    cpu *be;
+    mo_program *program;
+    int first, last; /* plans */
+} trial;
+
+static void run_products(const trial *t, mo_pool *pool) {
+    mo_program *p = t->program;
+    mo_exec ex = exec_of(t->be, p);
+    for (int slot = 0; slot < p->slots; slot++) p->active[ex.n_active++] = slot;
+    mo_pool_awake(pool, true);
+    for (int i = t->first; i < t->last; i++)
+        if (p->plans[i].op.kind == MO_OP_LINEAR) run_plan(pool, &p->plans[i], &ex);
+    mo_pool_awake(pool, false);
+}
+
+/* The fastest of some rounds, whatever else the machine does meanwhile. */
+static double trial_s(void *ctx, int threads) {
+    const trial *t = ctx;
+    mo_pool *own = threads == mo_pool_threads(t->be->pool) ? NULL : mo_pool_open(threads);
+    mo_pool *pool = own ? own : t->be->pool;
+    double best = 0, begin = mo_now_s(), start = begin;
+    if (mo_pool_threads(pool) != threads) return 0;
+    for (int i = 0; i < TRIAL_ROUNDS || start - begin < TRIAL_S; i++) {
+        run_products(t, pool);
+        const double now = mo_now_s();
+        if (best == 0 || now - start < best) best = now - start;
+        start = now;
+    }
+    mo_pool_close(own);
+    return best;
+}
+
+/* As many plans as read more than most caches hold. */
+static int trial_end(const mo_program *p, int first, int last) {
+    size_t bytes = 0;
+    for (; first < last && bytes < TRIAL_BYTES; first++)
+        if (p->plans[first].op.kind == MO_OP_LINEAR && !p->plans[first].prepare)
+            bytes += p->plans[first].op.u.linear.w->buf->bytes;
+    return first;
+}
+
+static void cpu_settle(mo_backend *be, mo_program *p, int first, int last) {
+    const int most = cpu_threads(be);
+    if (most <= FEW_CORES) return;
+    trial t = {cpu_of(be), p, p->starts[first], 0};
+    t.last = trial_end(p, t.first, p->starts[last]);
+    const int threads = mo_settle(most, trial_s, &t);
+    mo_pool *pool = threads < most ? mo_pool_open(threads) : NULL;
+    if (!pool) return;
+    mo_pool_close(cpu_of(be)->pool);
+    cpu_of(be)->pool = pool;
 }
 
 static int cpu_measure(mo_backend *be, size_t bytes, double seconds, moshi_device_speed *out) {
@@ -405,6 +475,7 @@ const mo_backend_ops mo_backend_cpu = {.name = "cpu",
                                        .record = cpu_record,
                                        .program_free = cpu_program_free,
                                        .run = cpu_run,
+                                       .settle = cpu_settle,
                                        .threads = cpu_threads,
                                        .kernels = cpu_kernels,
                                        .busy = cpu_busy,
