@@ -199,6 +199,10 @@ static int read_settings(run_state *r, app_error *err) {
     if (rc == EXIT_OK && r->codec_only && (r->b.sessions > 1 || r->b.context > 0))
         return app_fail(err, EXIT_USAGE,
                         "--sessions and --context need a language model: this is a codec");
+    if (rc == EXIT_OK && r->codec_only &&
+        (option_given(a, "kv") || option_given(a, "codec-threads")))
+        return app_fail(err, EXIT_USAGE,
+                        "--kv and --codec-threads need a language model: this is a codec");
     if (rc == EXIT_OK && !r->codec_only && option_given(a, "codebooks"))
         return app_fail(err, EXIT_USAGE, "--codebooks needs a codec: a language model has its own");
     if (rc != EXIT_OK) return rc;

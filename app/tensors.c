@@ -183,6 +183,9 @@ static int parse_header(tensors_in *in, const char *text, uint64_t length, app_e
 static int read_header(tensors_in *in, app_error *err) {
     struct stat st;
     in->fd = open(in->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (in->fd < 0 && errno == ENOENT && !strcmp(in->path, "-"))
+        return app_fail(err, EXIT_USAGE,
+                        "-: standard input is not read; wanted a safetensors file");
     if (in->fd < 0 || fstat(in->fd, &st) != 0)
         return app_fail(err, EXIT_USAGE, "%s: cannot open: %s", in->path, strerror(errno));
     if (!S_ISREG(st.st_mode))

@@ -154,6 +154,10 @@ run 2 bench --type q8_0
 says "--type needs --preset"
 run 2 bench --preset mimi --sessions 2
 says "this is a codec"
+run 2 bench --preset mimi --kv q8_0
+says "--kv and --codec-threads need a language model"
+run 2 bench --preset mimi --codec-threads 1
+says "--kv and --codec-threads need a language model"
 run 2 bench --codebooks 8
 says "needs a codec"
 run 3 bench -m "$dir/nothing"

@@ -726,6 +726,8 @@ test_tensor_files() {
     says "short.wav: not a safetensors file"
     run 2 codec decode nothing.st -o c.wav
     says "nothing.st: cannot open"
+    run 2 codec decode - -o c.wav
+    says "-: standard input is not read"
     head -c $(($(wc -c <codes.st) - 4)) codes.st >cut.st
     run 2 codec decode cut.st -o c.wav
     says "cut.st: array 'codes'" "is it cut off?"
