@@ -391,7 +391,7 @@ static mo_busy cpu_busy(const mo_backend *be) {
 
 /* ---- how many threads ----------------------------------------------------------------------- */
 
-enum { FEW_CORES = 2, TRIAL_ROUNDS = 3, TRIAL_BYTES = 256 << 20 };
+enum { FEW_CORES = 2, TRIAL_ROUNDS = 3, LEAST_BYTES = 16 << 20, TRIAL_BYTES = 256 << 20 };
 static const double TRIAL_S = 0.02;
 
 /* Products to try numbers of threads with. */
@@ -428,20 +428,22 @@ static double trial_s(void *ctx, int threads) {
     return best;
 }
 
-/* As many plans as read more than most caches hold. */
+/* As many plans as read more than most caches hold; none of a model that is smaller than those: it
+ * does not wait for memory, and opens in less time than trying takes. */
 static int trial_end(const mo_program *p, int first, int last) {
     size_t bytes = 0;
-    for (; first < last && bytes < TRIAL_BYTES; first++)
-        if (p->plans[first].op.kind == MO_OP_LINEAR && !p->plans[first].prepare)
-            bytes += p->plans[first].op.u.linear.w->buf->bytes;
-    return first;
+    int end = first;
+    for (; end < last && bytes < TRIAL_BYTES; end++)
+        if (p->plans[end].op.kind == MO_OP_LINEAR && !p->plans[end].prepare)
+            bytes += p->plans[end].op.u.linear.w->buf->bytes;
+    return bytes < LEAST_BYTES ? first : end;
 }
 
 static void cpu_settle(mo_backend *be, mo_program *p, int first, int last) {
     const int most = cpu_threads(be);
-    if (most <= FEW_CORES) return;
     trial t = {cpu_of(be), p, p->starts[first], 0};
     t.last = trial_end(p, t.first, p->starts[last]);
+    if (most <= FEW_CORES || t.first == t.last) return;
     const int threads = mo_settle(most, trial_s, &t);
     mo_pool *pool = threads < most ? mo_pool_open(threads) : NULL;
     if (!pool) return;
