@@ -249,6 +249,8 @@ static bool lower(mo_program *p, const mo_op *ops) {
         if (need > record_bytes) record_bytes = need;
     }
     p->starts[p->n] = n;
+    for (int i = n - 1; i >= 0; i--)
+        p->plans[i].alone = mo_plan_is_alone(&p->plans[i], i + 1 < n ? &p->plans[i + 1] : NULL);
     if (!mo_mul(p->scratch_floats, threads * sizeof(float), &floats)) return false;
     p->scratch = mo_aligned_calloc(floats);
     p->records = mo_aligned_calloc(record_bytes);
@@ -317,6 +319,36 @@ static void cut(phase *ph) {
     }
 }
 
+/* Some plans one after the other, slot by slot: what a slot works in stays in a core's cache. */
+typedef struct stretch {
+    const mo_plan *first, *end;
+    const mo_exec *ex;
+} stretch;
+
+static void stretch_slot(void *ctx, int chunk, int thread) {
+    const stretch *s = ctx;
+    mo_exec ex = *s->ex;
+    ex.active += chunk;
+    ex.n_active = 1;
+    for (const mo_plan *plan = s->first; plan < s->end; plan++) {
+        if (!plan->joined) mo_plan_run(plan, &ex, 0, mo_plan_units(plan, &ex), thread);
+        ex.before = plan->joined;
+    }
+}
+
+/* The plans from `first` on that are best done slot by slot; returns how many. None, when slots are
+ * too few for all threads to have as much to do. */
+static int run_stretch(mo_pool *pool, const mo_plan *first, const mo_plan *end, const mo_exec *ex) {
+    const int slots = ex->n_active, threads = mo_pool_threads(pool), many = 8;
+    stretch s = {first, first, ex};
+    if (slots < 2 || (slots % threads != 0 && slots < many * threads)) return 0;
+    while (s.end < end && s.end->alone) s.end++;
+    if (s.end == first) return 0;
+    mo_pool_charge(pool, PRODUCTS);
+    mo_pool_run(pool, stretch_slot, &s, slots);
+    return (int)(s.end - first);
+}
+
 /* Who is left of those that take part; returns how many. */
 static int sift(const mo_op_sift *op, int *active, int n) {
     int left = 0;
@@ -361,6 +393,11 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
         if (be->crumb) be->crumb->detail = mo_op_name(plan->op.kind);
         if (plan->op.kind == MO_OP_SIFT) {
             ex.n_active = sift(&plan->op.u.sift, p->active, ex.n_active);
+            continue;
+        }
+        const int n = run_stretch(pool, plan, p->plans + p->starts[last], &ex);
+        if (n > 0) {
+            i += n - 1;
             continue;
         }
         if (i + 1 < p->starts[last] && p->plans[i + 1].gated) {

@@ -343,7 +343,8 @@ static int least(int a, int b) {
 }
 
 /* Split what the rows from p->row to row1 need, after the activation if that was left to this op.
- * Activated rows go to their place from the block that they begin in, if it `writes`. */
+ * Of activated rows only those go to their place that the next call needs, from the block that they
+ * begin in, if it `writes`. */
 static void window_split(const mo_plan *plan, const mo_exec *ex, const mo_pieces_job *p, int row1,
                          bool writes, float *spare) {
     const mo_op_linear *op = &plan->op.u.linear;
@@ -351,15 +352,15 @@ static void window_split(const mo_plan *plan, const mo_exec *ex, const mo_pieces
     const int slot = ex->active[p->at], cols = op->in.cols, last = row1 == op->out.rows;
     const int end = (row1 - 1) * op->stride + (op->taps - 1) * op->dilation + 1;
     const int own = last ? end : row1 * op->stride;
-    const int old = ex->before ? op->in.rows - act->out.rows : end;
+    const int old = ex->before ? op->in.rows - act->out.rows : end, kept = op->in.rows - old;
     int row = p->row * op->stride, n = least(old, end) - row;
     if (n > 0) {
         ex->pieces->split(p, f32_at(&op->in, slot, row), p->at, row, n);
         row += n;
     }
     for (; row < end; row += n) {
-        const bool mine = row < own && writes;
         n = least(ACTIVATED / cols, (row < own ? own : end) - row);
+        const bool mine = row < own && row + n > kept && writes;
         float *out = mine ? f32_at(&op->in, slot, row) : spare;
         ex->kernels->act(act->act, f32_at(&act->in, slot, row - old), out, (size_t)(n * cols));
         ex->pieces->split(p, out, p->at, row, n);
@@ -1002,6 +1003,13 @@ void mo_plan_init(mo_plan *plan, const mo_op *op) {
 
 bool mo_plan_is_product(const mo_plan *plan) {
     return !plan->prepare && (plan->op.kind == MO_OP_LINEAR || plan->op.kind == MO_OP_ATTEND);
+}
+
+bool mo_plan_is_alone(const mo_plan *plan, const mo_plan *next) {
+    const int many_rows = 256;
+    const mo_op_kind kind = plan->op.kind;
+    if (kind == MO_OP_LINEAR) return !mo_plan_prepares(plan) && plan->linear.rows >= many_rows;
+    return next && next->alone && (kind == MO_OP_ACT || kind == MO_OP_SHIFT);
 }
 
 void mo_plan_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread) {

@@ -34,6 +34,7 @@ typedef struct mo_plan {
     bool roped;             /* ATTEND: the plan before it is the ROPE_KV of the same heads */
     bool window;            /* inputs are split block by block of rows, each for itself */
     bool joined;            /* ACT: may be left to the next op */
+    bool alone;             /* a thread can do it, and what comes next, for one slot */
     mo_op_act act;          /* LINEAR: that activation */
     mo_digits_shape digits; /* LINEAR: digits 0 for weights that are not in digits */
     double codebook_radius; /* RVQ_PICK: largest norm of an entry */
@@ -43,7 +44,8 @@ void mo_plan_init(mo_plan *plan, const mo_op *op);
 /* Floats of scratch one thread needs. */
 size_t mo_plan_scratch(const mo_plan *plan);
 /* See whether an activation may be left to the linear op that follows it: what is activated is then
- * still in the core's cache when it is split. */
+ * still in the core's cache when it is split, and most of it is never written: nobody else may read
+ * more of it than the rows that the next call needs. */
 void mo_plan_join(mo_plan *act, mo_plan *linear, const mo_op_act *op);
 /* Must a plan with `prepare` run before this one? */
 bool mo_plan_prepares(const mo_plan *plan);
@@ -63,6 +65,9 @@ int mo_plan_grain(const mo_plan *plan, const mo_exec *ex);
 double mo_plan_cost(const mo_plan *plan, const mo_exec *ex);
 /* Does it multiply matrices or attend, and not just make ready for it? */
 bool mo_plan_is_product(const mo_plan *plan);
+/* Has every slot so many rows of it that what a slot works in fills a core's cache, and do threads
+ * share nothing for it? Or is it of few cycles, and the plan after it such a one? */
+bool mo_plan_is_alone(const mo_plan *plan, const mo_plan *next);
 void mo_plan_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1, int thread);
 
 #endif
