@@ -400,7 +400,7 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
             i += n - 1;
             continue;
         }
-        if (i + 1 < p->starts[last] && p->plans[i + 1].gated) {
+        if (i + 1 < p->starts[last] && mo_plan_gates(plan + 1, plan, &ex)) {
             ex.gate = plan;
             continue;
         }

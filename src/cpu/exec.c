@@ -245,7 +245,17 @@ bool mo_plan_can_gate(const mo_plan *plan, const mo_plan *gate) {
     if (!plan->prepare || plan->op.u.linear.taps != 1) return false;
     if (is_split(plan))
         return gate->op.kind == MO_OP_ACT && act->in.rows == 1 && same_numbers(&act->out, in);
+    if (gate->op.kind == MO_OP_NORM) return same_view(&gate->op.u.norm.out, in);
     return gate->op.kind == MO_OP_ACT_MUL && same_view(&gate->op.u.act_mul.out, in);
+}
+
+bool mo_plan_gates(const mo_plan *plan, const mo_plan *gate, const mo_exec *ex) {
+    if (gate->op.kind == MO_OP_NORM && ex->n_active * gate->op.u.norm.in.rows > 1) return false;
+    return plan->gated;
+}
+
+static bool is_normed(const mo_exec *ex) {
+    return ex->gate && ex->gate->op.kind == MO_OP_NORM;
 }
 
 /* Those columns of the gate's outputs that blocks block0 .. block1-1 consist of. */
@@ -260,10 +270,15 @@ static void gate_run(const mo_op_act_mul *op, const mo_exec *ex, int block0, int
         }
 }
 
-/* Unit = block of columns, of all rows. */
+/* Unit = block of columns, of all rows; the only row, if it is a norm's output. */
 static void quantise_run(const mo_plan *plan, const mo_exec *ex, int unit0, int unit1) {
-    if (ex->gate) gate_run(&ex->gate->op.u.act_mul, ex, unit0, unit1);
     mo_qlinear_job q = qlinear_job(plan, ex);
+    if (is_normed(ex)) {
+        norm_run(ex->gate, ex, unit0, unit1, 0);
+        unit1 = (int)plan->shape.blocks;
+    } else if (ex->gate) {
+        gate_run(&ex->gate->op.u.act_mul, ex, unit0, unit1);
+    }
     ex->qkernels->quantise(&q, unit0, unit1);
 }
 
@@ -888,6 +903,7 @@ bool mo_plan_prepares(const mo_plan *plan) {
 }
 
 static int prepare_units(const mo_plan *plan, const mo_exec *ex) {
+    if (is_normed(ex)) return 1;
     return is_split(plan) ? ex->n_active * plan->op.u.linear.in.rows : (int)plan->shape.blocks;
 }
 

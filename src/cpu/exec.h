@@ -18,7 +18,7 @@ typedef struct mo_exec {
     float *scratch; /* scratch_floats per thread */
     size_t scratch_floats;
     uint8_t *records;           /* quantised or split activations of the op at hand */
-    const struct mo_plan *gate; /* ACT or ACT_MUL that a plan with `prepare` does, too */
+    const struct mo_plan *gate; /* NORM, ACT or ACT_MUL that a plan with `prepare` does, too */
     const struct mo_plan *rope; /* the ROPE_KV that an ATTEND does, too; NULL: none */
     bool before;                /* an activation was left to the op at hand, see mo_plan_join */
 } mo_exec;
@@ -52,6 +52,9 @@ bool mo_plan_prepares(const mo_plan *plan);
 /* Can a plan with `prepare` do what `gate` does, block by block or row by row? Then they go from
  * one to the other in the first-level cache, and threads wait for each other once less. */
 bool mo_plan_can_gate(const mo_plan *plan, const mo_plan *gate);
+/* Shall it, if it can, with the slots that take part? A norm wants whole rows, of which there are
+ * enough for all threads unless there is just one. */
+bool mo_plan_gates(const mo_plan *plan, const mo_plan *gate, const mo_exec *ex);
 /* Can an ATTEND do what `rope` does, head by head? Then threads wait for each other once less, and
  * a head's queries stay in the core's cache. */
 bool mo_plan_can_rope(const mo_plan *attend, const mo_plan *rope);
