@@ -48,6 +48,25 @@ static void check_phases(mo_pool *pool, int phases, int n, bool pause) {
     free(job);
 }
 
+/* What threads fetch meanwhile changes nothing, not even when it is no memory at all. */
+static void check_ahead(mo_pool *pool) {
+    char *some = test_alloc(1, 10000);
+    const mo_ahead wanted[] = {
+        {some, 1000, 10, 4},
+        {some, 100, 100, 1},
+        {some, 10000, 1, 8},
+        {some, 3000, 3, 3},
+        {(void *)64, (size_t)1 << 40, 1 << 20, 4},
+        {NULL, 0, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        mo_pool_ahead(pool, wanted[i]);
+        check_phases(pool, SANITIZED ? 50 : 500, 7, false);
+        check_phases(pool, 2, 7, true);
+    }
+    free(some);
+}
+
 static void test_pool(void) {
     static const int thread_counts[] = {1, 2, 3, 8};
     for (size_t t = 0; t < sizeof thread_counts / sizeof thread_counts[0]; t++) {
@@ -60,6 +79,7 @@ static void test_pool(void) {
         check_phases(pool, SANITIZED ? 100 : 1000, 7, false);
         check_phases(pool, 20, POOL_CELLS, false);
         check_phases(pool, 30, 16, true);
+        check_ahead(pool);
         mo_pool_close(pool);
     }
     for (int i = 0; i < 20; i++) {

@@ -317,6 +317,45 @@ static void odd_judge(rig *r, const void *arg, const char *what) {
     CHECK(contained, "%s: NaN or infinity reached another row", what);
 }
 
+/* ---- behind a norm -------------------------------------------------------------------------- */
+
+/* A norm's only row may be quantised where it is computed; whoever else reads it finds it where it
+ * belongs. With more slots than one, or read in part, it is quantised apart. */
+static void normed_build(rig *r, const void *arg) {
+    const format *f = arg;
+    const int cols = fitting(f, 600), part = fitting(f, 300);
+    mo_op_norm *norm = &rig_op(r, MO_OP_NORM)->u.norm;
+    *norm = (mo_op_norm){.kind = MO_NORM_RMS, .eps = 1e-5f};
+    norm->in = rig_random(r, 1, cols, true, 3.0f)->v;
+    norm->weight = rig_weight(r, 1, cols, MO_F32, MO_LAYOUT_ROWS);
+    norm->out = rig_out(r, 1, cols, true);
+    const mo_weight *w = rig_quantised(r, f, 100, cols, MO_LAYOUT_STRIPS);
+    for (int i = 0; i < 2; i++)
+        rig_op(r, MO_OP_LINEAR)->u.linear = (mo_op_linear){.w = w,
+                                                           .in = norm->out,
+                                                           .out = rig_out(r, 1, 100, true),
+                                                           .taps = 1,
+                                                           .stride = 1,
+                                                           .dilation = 1};
+    *rig_op(r, MO_OP_NORM) = r->ops[0];
+    r->ops[3].u.norm.out = rig_out(r, 1, cols, true);
+    mo_op_linear *last = &rig_op(r, MO_OP_LINEAR)->u.linear;
+    *last = r->ops[1].u.linear;
+    last->w = rig_quantised(r, f, 20, part, MO_LAYOUT_STRIPS);
+    last->in = r->ops[3].u.norm.out;
+    last->in.cols = part;
+    last->out = rig_out(r, 1, 20, true);
+}
+
+static void normed_judge(rig *r, const void *arg, const char *what) {
+    const mo_view *a = &r->ops[1].u.linear.out, *b = &r->ops[2].u.linear.out;
+    bool same = true;
+    (void)arg;
+    for (int s = 0; s < r->slots; s++)
+        for (int n = 0; n < a->cols; n++) same &= after(r, a, s, 0, n) == after(r, b, s, 0, n);
+    CHECK(same, "%s: the second product of a norm's output differs from the first", what);
+}
+
 /* ---- tables --------------------------------------------------------------------------------- */
 
 typedef struct table_case {
@@ -476,6 +515,8 @@ int main(int argc, char **argv) {
         test_linear(&formats[i]);
         snprintf(what, sizeof what, "%s: odd inputs", formats[i].name);
         run_case(what, 1, &formats[i], odd_build, odd_judge);
+        snprintf(what, sizeof what, "%s: behind a norm", formats[i].name);
+        run_case(what, 3, &formats[i], normed_build, normed_judge);
         table_case c = {&formats[i], fitting(&formats[i], i % 2 ? 1100 : 200)};
         snprintf(what, sizeof what, "%s: table", formats[i].name);
         run_case(what, 2, &c, table_build, table_judge);

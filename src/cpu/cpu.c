@@ -30,7 +30,8 @@ typedef struct cpu {
 struct mo_program {
     cpu *be;
     mo_plan *plans;
-    int *starts; /* [n + 1] first plan of every op */
+    int *starts;     /* [n + 1] first plan of every op */
+    mo_ahead *ahead; /* for every plan the weights of the next product after it */
     int n, slots;
     int *active;    /* [slots] */
     float *scratch; /* [threads, scratch_floats] */
@@ -218,10 +219,19 @@ static void cpu_program_free(mo_backend *be, mo_program *p) {
     if (!p) return;
     free(p->plans);
     free(p->starts);
+    free(p->ahead);
     free(p->active);
     mo_aligned_free(p->scratch);
     mo_aligned_free(p->records);
     free(p);
+}
+
+static void look_ahead(mo_program *p, int n) {
+    mo_ahead next = {0};
+    for (int i = n - 1; i >= 0; i--) {
+        p->ahead[i] = next;
+        if (p->plans[i].op.kind == MO_OP_LINEAR) next = mo_plan_ahead(&p->plans[i]);
+    }
 }
 
 /* The list of ops as plans; false when out of memory. */
@@ -229,7 +239,8 @@ static bool lower(mo_program *p, const mo_op *ops) {
     size_t record_bytes = 0, floats, threads = (size_t)cpu_threads(&p->be->base);
     p->plans = mo_calloc(2 * (size_t)p->n, sizeof *p->plans);
     p->starts = mo_calloc((size_t)p->n + 1, sizeof *p->starts);
-    if (!p->plans || !p->starts) return false;
+    p->ahead = mo_calloc(2 * (size_t)p->n, sizeof *p->ahead);
+    if (!p->plans || !p->starts || !p->ahead) return false;
     int n = 0;
     for (int i = 0; i < p->n; i++) {
         p->starts[i] = n;
@@ -251,6 +262,7 @@ static bool lower(mo_program *p, const mo_op *ops) {
     p->starts[p->n] = n;
     for (int i = n - 1; i >= 0; i--)
         p->plans[i].alone = mo_plan_is_alone(&p->plans[i], i + 1 < n ? &p->plans[i + 1] : NULL);
+    look_ahead(p, n);
     if (!mo_mul(p->scratch_floats, threads * sizeof(float), &floats)) return false;
     p->scratch = mo_aligned_calloc(floats);
     p->records = mo_aligned_calloc(record_bytes);
@@ -407,10 +419,12 @@ static int cpu_run(mo_backend *be, mo_program *p, int first, int last, const uin
             ex.before = true;
             continue;
         }
+        if (ex.n_active == 1) mo_pool_ahead(pool, p->ahead[i]);
         run_plan(pool, plan, &ex);
         ex.gate = ex.rope = NULL;
         ex.before = false;
     }
+    mo_pool_ahead(pool, (mo_ahead){0});
     mo_pool_awake(pool, false);
     return 0;
 }

@@ -947,6 +947,22 @@ int mo_plan_grain(const mo_plan *plan, const mo_exec *ex) {
     return linear_grid_of(plan, ex).grain;
 }
 
+mo_ahead mo_plan_ahead(const mo_plan *plan) {
+    const mo_linear_job *job = &plan->linear;
+    const int few = 2;
+    mo_ahead a = {.units = (job->n + MO_STRIP - 1) / MO_STRIP};
+    if (plan->digits.digits && job->rows <= few) {
+        a.at = (const uint8_t *)job->w + mo_digits_head(job->n);
+        a.unit_bytes = mo_digits_strip_bytes(plan->digits.digits, (int64_t)job->k);
+        a.streams = 1;
+    } else if (plan->shape.form != MO_QFORM_NONE && job->rows == 1) {
+        a.at = job->w;
+        a.unit_bytes = plan->shape.strip_bytes;
+        a.streams = GRAIN;
+    }
+    return a;
+}
+
 double mo_plan_cost(const mo_plan *plan, const mo_exec *ex) {
     const mo_op *op = &plan->op;
     if (plan->prepare) return prepare_cost(plan, ex);

@@ -5,6 +5,7 @@
 
 #include "digits.h"
 #include "pieces.h"
+#include "pool.h"
 #include "qkernels.h"
 
 /* What every op of one run shares. */
@@ -66,6 +67,8 @@ int mo_plan_units(const mo_plan *plan, const mo_exec *ex);
 int mo_plan_grain(const mo_plan *plan, const mo_exec *ex);
 /* Rough nanoseconds the whole op takes on one core. */
 double mo_plan_cost(const mo_plan *plan, const mo_exec *ex);
+/* The weights of a product of one row, or of few in digits: what it waits for. */
+mo_ahead mo_plan_ahead(const mo_plan *plan);
 /* Does it multiply matrices or attend, and not just make ready for it? */
 bool mo_plan_is_product(const mo_plan *plan);
 /* Has every slot so many rows of it that what a slot works in fills a core's cache, and do threads

@@ -9,8 +9,17 @@
 #define MO_CPU_POOL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 typedef struct mo_pool mo_pool;
+
+/* What threads will read soon: units one after the other, of which each thread goes through an
+ * equal share, `streams` of them side by side. `at` NULL: nothing. */
+typedef struct mo_ahead {
+    const void *at;
+    size_t unit_bytes;
+    int units, streams;
+} mo_ahead;
 
 /* Do chunk number `chunk`; `thread` is 0 .. threads-1 and tells scratch memory apart. */
 typedef void (*mo_pool_fn)(void *ctx, int chunk, int thread);
@@ -24,6 +33,9 @@ int mo_pool_threads(const mo_pool *pool);
 /* Run fn for chunks 0 .. n-1 (n <= MO_POOL_MAX_CHUNKS) and wait for all of them. Everything written
  * before is seen by fn, everything fn wrote is seen after. Only one thread may call this. */
 void mo_pool_run(mo_pool *pool, mo_pool_fn fn, void *ctx, int n);
+/* What threads may fetch into their caches while they wait for each other in the following runs and
+ * in what the owner does alone between them. */
+void mo_pool_ahead(mo_pool *pool, mo_ahead what);
 /* What following runs are charged to, 0 .. MO_POOL_ACCOUNTS-1; and the seconds that all threads
  * together have spent in fn on it so far: what is missing to threads times the time that has passed
  * is waiting. */
