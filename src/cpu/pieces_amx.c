@@ -148,10 +148,12 @@ ALWAYS_INLINE void tile(const mo_pieces_job *q, int at, int row, int rows, int s
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    for (int segment = 0; segment < job->segments; segment++, a += 2 * s->run_step)
-        for (size_t i = 0; i < job->run; i += MO_PIECE_BLOCK, b += pieces * TILE_BYTES)
-            block_add(a + 2 * i, row_step, piece, b, strip_bytes, R, S, pieces);
     _Alignas(64) float sums[4][NUMBERS];
+    for (int segment = 0; segment < job->segments; segment++, a += 2 * s->run_step)
+        for (size_t i = 0; i < job->run; i += MO_PIECE_BLOCK, b += pieces * TILE_BYTES) {
+            block_add(a + 2 * i, row_step, piece, b, strip_bytes, R, S, pieces);
+            if (i & MO_PIECE_BLOCK) _tile_stored(4, sums[0], 64); /* see stay_awake */
+        }
     _tile_stored(0, sums[0], 64);
     _tile_stored(1, sums[1], 64);
     _tile_stored(2, sums[2], 64);
