@@ -12,13 +12,12 @@
 
 #include "qfactors.h"
 
-/* Tiles by number, because their names become text: inputs 0, sums 1 and 2, weights 3 and 4. */
+/* Tiles by number, because their names become text: inputs 0, sums 1 to 4, weights 5 and 6. */
 enum { AMX_ROWS = MO_Q_PANEL, LEAST_ROWS = 12 };
-/* How many strips go together, of which a part is so many of so many blocks. */
-enum { STRIPS = 4, PART_STRIPS = 2, PART_BLOCKS = 2 };
+enum { STRIPS = 4 }; /* that go together */
 /* Bytes that streams are fetched ahead: less than AHEAD, because 16 rows use them up more slowly,
  * and what is fetched early takes the place of parts in the first-level cache. */
-enum { PARTS_AHEAD = 1536 };
+enum { PARTS_AHEAD = 2048 };
 /* Block b of a panel: [row] of 32 q, then [row] of d, of d * sum(q), of zero point * sum(q). */
 enum { PANEL_STEPS = AMX_ROWS * MO_BLOCK, PANEL_BLOCK = PANEL_STEPS + 3 * 4 * AMX_ROWS };
 
@@ -31,8 +30,8 @@ typedef struct tile_config {
 
 static void configure(void) {
     _Alignas(64) tile_config c = {.palette = 1};
-    for (int i = 0; i <= 4; i++) {
-        c.rows[i] = i < 3 ? AMX_ROWS : MO_BLOCK / 4;
+    for (int i = 0; i <= 6; i++) {
+        c.rows[i] = i < 5 ? AMX_ROWS : MO_BLOCK / 4;
         c.row_bytes[i] = i ? 64 : MO_BLOCK;
     }
     __asm__ volatile("" ::: "memory"); /* gcc 12 takes the load to read eight bytes only */
@@ -78,127 +77,181 @@ static void quantise_amx(const mo_qlinear_job *q, int block0, int block1) {
 
 /* ---- products ------------------------------------------------------------------------------- */
 
-/* Two blocks of two strips. What a tile is loaded from, and what is read of one that was stored,
- * must have left the core for the cache: the half bytes of one part are spread out while the
- * products of the part before are under way and sums of the one before that are scaled. Larger
- * parts, and more strips that share inputs, leave the first-level cache too little room for what is
- * fetched. */
-typedef struct part {
-    int n;     /* blocks; 0: past the end */
-    int strip; /* the first */
-    const uint8_t *inputs;
-    size_t group[PART_BLOCKS], block[PART_BLOCKS]; /* where they lie in a strip */
-} part;
+/* While tiles are at work the second of the two ports for sixteen floats takes none: floats go at
+ * half their speed wherever instructions for tiles are under way beside them. Therefore turns: the
+ * products of some blocks of four strips, then what follows them. Beside the products there is time
+ * for spreading out half bytes, and for the floats of one strip, those of the turn before. What a
+ * tile is loaded from must have left the core for the cache: bytes are spread out a block ahead;
+ * and sums are stored a block later, when their tile is needed again: no store waits for a product.
+ */
+enum { TURN = 4, LATE = STRIPS - 1 };
+/* Cache lines of a block that are fetched beside products, of each strip but the late one. */
+enum { LINES_BESIDE = 2, LINES = 9 };
+enum { ROWS_BESIDE = AMX_ROWS / STRIPS }; /* of the late strip, beside products of each strip */
 
-typedef struct parts {
+typedef struct turns {
     const mo_qlinear_job *q;
     const uint8_t *panel, *weights[STRIPS];
-    _Alignas(64) uint8_t bytes[2][PART_STRIPS][PART_BLOCKS][512];
-    _Alignas(64) int32_t sums[2][PART_STRIPS][PART_BLOCKS][AMX_ROWS * MO_STRIP];
+    _Alignas(64) uint8_t bytes[2][STRIPS][512];
+    _Alignas(64) int32_t sums[TURN][STRIPS][AMX_ROWS * MO_STRIP];
+    fvec scale[TURN][STRIPS], offset[TURN][STRIPS];
     fvec acc[STRIPS][AMX_ROWS];
-} parts;
+} turns;
 
-/* Part i: those of all strips, then the next blocks. */
-ALWAYS_INLINE part part_at(const parts *p, size_t i, const mo_qform form) {
-    const size_t turns = STRIPS / PART_STRIPS, first = i / turns * PART_BLOCKS;
-    const size_t blocks = p->q->shape.blocks;
-    size_t in_group = p->q->shape.group_blocks; /* a constant where it can be */
+/* Where a block lies in its strip. */
+typedef struct place {
+    size_t group, block;
+} place;
+
+ALWAYS_INLINE place place_of(const turns *t, size_t b, const mo_qform form) {
+    size_t in_group = t->q->shape.group_blocks; /* a constant where it can be */
     if (form == MO_QFORM_Q8 || form == MO_QFORM_Q4) in_group = 1;
     if (form == MO_QFORM_Q4_K) in_group = 8;
     const size_t block_bytes = mo_q_block_head(form) + mo_q_numbers(form);
-    const size_t group_bytes = mo_q_group_head(form) + in_group * block_bytes;
-    part x = {0, (int)(i % turns) * PART_STRIPS, p->panel + first * PANEL_BLOCK, {0}, {0}};
-    if (first >= blocks) return x;
-    x.n = (int)(blocks - first < PART_BLOCKS ? blocks - first : PART_BLOCKS);
-    for (size_t j = 0; j < PART_BLOCKS; j++) {
-        size_t b = first + j;
-        x.group[j] = b / in_group * group_bytes;
-        x.block[j] = x.group[j] + mo_q_group_head(form) + b % in_group * block_bytes;
-    }
-    return x;
+    const size_t group = b / in_group * (mo_q_group_head(form) + in_group * block_bytes);
+    return (place){group, group + mo_q_group_head(form) + b % in_group * block_bytes};
 }
 
-ALWAYS_INLINE void spread(parts *p, const part *x, int parity, int s, int j, const mo_qform form) {
-    const size_t bytes = mo_q_block_head(form) + mo_q_numbers(form);
-    const uint8_t *w = p->weights[x->strip + s] + x->block[j];
-    uint8_t *to = p->bytes[parity][s][j];
+/* Some of the cache lines that follow a block by PARTS_AHEAD. */
+ALWAYS_INLINE void fetch(const turns *t, size_t b, int s, const int line0, const int line1,
+                         const mo_qform form) {
+    const place x = place_of(t, b, form);
+    const int bytes = (int)(mo_q_block_head(form) + mo_q_numbers(form));
     size_t ahead = PARTS_AHEAD; /* what lies past the end of a strip belongs to the next four */
-    if (x->block[j] + ahead >= p->q->shape.strip_bytes)
-        ahead += (STRIPS - 1) * p->q->shape.strip_bytes;
+    if (x.block + ahead >= t->q->shape.strip_bytes) ahead += (STRIPS - 1) * t->q->shape.strip_bytes;
+    const uintptr_t w = (uintptr_t)t->weights[s] + x.block + ahead; /* maybe past the matrix */
     UNROLL
-    for (size_t i = 0; i < bytes; i += 64)
-        __builtin_prefetch((const void *)((uintptr_t)w + ahead + i)); /* maybe past the matrix */
+    for (int i = line0; i < line1; i++)
+        if (64 * i < bytes) __builtin_prefetch((const void *)(w + 64 * (size_t)i));
+}
+
+ALWAYS_INLINE void spread(turns *t, size_t b, int s, const mo_qform form) {
     if (q_kind_of(form) != Q_HALVES) return;
-    w += mo_q_block_head(form);
+    const uint8_t *w = t->weights[s] + place_of(t, b, form).block + mo_q_block_head(form);
+    uint8_t *to = t->bytes[b % 2][s];
+    const wvec low = _mm512_set1_epi8(15);
     UNROLL
     for (int i = 0; i < 4; i++) {
-        _mm512_store_si512(to + 64 * i, w_low(w + 64 * i));
-        _mm512_store_si512(to + 64 * i + 256, w_high(w + 64 * i));
+        wvec x = w_bytes(w + 64 * i);
+        __asm__("" : "+v"(x)); /* or it would be loaded twice, half of the time from two lines */
+        _mm512_store_si512(to + 64 * i, _mm512_and_si512(x, low));
+        _mm512_store_si512(to + 64 * i + 256, _mm512_and_si512(_mm512_srli_epi16(x, 4), low));
     }
 }
 
-/* Sums of products of one block, [row of the batch][row of the strip], for both strips. */
-ALWAYS_INLINE void dots(parts *p, const part *x, int parity, int j, const mo_qform form) {
-    const uint8_t *w[PART_STRIPS];
-    UNROLL
-    for (int s = 0; s < PART_STRIPS; s++)
-        w[s] = q_kind_of(form) == Q_HALVES
-                   ? p->bytes[parity][s][j]
-                   : p->weights[x->strip + s] + x->block[j] + mo_q_block_head(form);
-    __asm__ volatile("" ::: "memory"); /* compilers do not know that tiles are read from memory */
-    _tile_loadd(0, x->inputs + (size_t)j * PANEL_BLOCK, MO_BLOCK);
-    _tile_loadd(3, w[0], 64);
-    _tile_loadd(4, w[1], 64);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_dpbsud(1, 0, 3);
-    _tile_dpbsud(2, 0, 4);
-    _tile_stored(1, p->sums[parity][0][j], 64);
-    _tile_stored(2, p->sums[parity][1][j], 64);
+ALWAYS_INLINE void find_factors(turns *t, size_t b, int s, const mo_qform form) {
+    const place x = place_of(t, b, form);
+    fvec scale[2] = {f_zero(), f_zero()}, offset = f_zero();
+    factors(t->weights[s] + x.group, t->weights[s] + x.block, form, scale, &offset);
+    if (form != MO_QFORM_ROWS8) t->scale[b % TURN][s] = scale[0];
+    if (form == MO_QFORM_Q4_K || mo_q_has_bias(form)) t->offset[b % TURN][s] = offset;
 }
 
-/* One block of a strip for all rows: the roundings of block_add() in qkernels_body.h. */
-ALWAYS_INLINE void block_add(const parts *p, const part *x, int parity, int s, int j, fvec *acc,
-                             const mo_qform form) {
-    const uint8_t *w = p->weights[x->strip + s];
-    const float *steps =
-        (const float *)(const void *)(x->inputs + (size_t)j * PANEL_BLOCK + PANEL_STEPS);
+/* Some rows of one block of a strip: the roundings of block_add() in qkernels_body.h. */
+ALWAYS_INLINE void rows_add(const turns *t, size_t b, int s, fvec *acc, const int row0,
+                            const int rows, const mo_qform form) {
+    const float *steps = (const float *)(const void *)(t->panel + b * PANEL_BLOCK + PANEL_STEPS);
     const int32_t *zeros = (const int32_t *)(const void *)(steps + 2 * AMX_ROWS);
-    const int32_t *sums = p->sums[parity][s][j];
-    fvec scale[2], offset = f_zero();
-    factors(w + x->group[j], w + x->block[j], form, scale, &offset);
+    const int32_t *sums = t->sums[b % TURN][s];
+    const fvec scale = t->scale[b % TURN][s], offset = t->offset[b % TURN][s];
     UNROLL
-    for (int r = 0; r < AMX_ROWS; r++) {
+    for (int i = 0; i < rows; i++) {
+        const int r = row0 + i;
         const fvec step = f_set1(steps[r]);
         ivec y = _mm512_load_si512(sums + MO_STRIP * r);
         if (q_zero_of(form)) y = _mm512_sub_epi32(y, _mm512_set1_epi32(zeros[r]));
-        fvec a = f_fma(f_from_i(y), form == MO_QFORM_ROWS8 ? step : f_mul(scale[0], step), acc[r]);
+        fvec a = f_fma(f_from_i(y), form == MO_QFORM_ROWS8 ? step : f_mul(scale, step), acc[r]);
         if (form == MO_QFORM_Q4_K || mo_q_has_bias(form))
             a = f_fma(offset, f_set1(steps[AMX_ROWS + r]), a);
         acc[r] = a;
     }
 }
 
-/* Three parts at their three stages, side by side. A part has as many blocks as strips: a turn for
- * one strip starts the products of one block of both. */
-ALWAYS_INLINE void advance(parts *p, const part *raw, const part *ready, const part *done,
-                           int parity, const mo_qform form) {
-    for (int s = 0; s < PART_STRIPS; s++) {
-        fvec acc[AMX_ROWS];
-        UNROLL
-        for (int r = 0; r < AMX_ROWS; r++) acc[r] = p->acc[done->strip + s][r];
-        if (s < ready->n) dots(p, ready, !parity, s, form);
-        for (int j = 0; j < PART_BLOCKS; j++) {
-            if (j < raw->n) spread(p, raw, parity, s, j, form);
-            if (j < done->n) block_add(p, done, parity, s, j, acc, form);
-        }
-        UNROLL
-        for (int r = 0; r < AMX_ROWS; r++) p->acc[done->strip + s][r] = acc[r];
+ALWAYS_INLINE void load_acc(const turns *t, int s, fvec *acc) {
+    UNROLL
+    for (int r = 0; r < AMX_ROWS; r++) acc[r] = t->acc[s][r];
+}
+ALWAYS_INLINE void store_acc(turns *t, int s, const fvec *acc) {
+    UNROLL
+    for (int r = 0; r < AMX_ROWS; r++) t->acc[s][r] = acc[r];
+}
+
+/* Sums of strip s are in tile s + 1. */
+ALWAYS_INLINE void sums_store(turns *t, size_t b, const int s) {
+    int32_t *to = t->sums[b % TURN][s];
+    switch (s) {
+    case 0:
+        _tile_stored(1, to, 64);
+        break;
+    case 1:
+        _tile_stored(2, to, 64);
+        break;
+    case 2:
+        _tile_stored(3, to, 64);
+        break;
+    default:
+        _tile_stored(4, to, 64);
+        break;
     }
 }
 
-static void finish(const parts *p, int row, int n, int strip, int strips) {
-    const mo_linear_job *job = &p->q->job;
+#define PRODUCTS(sums, weights)     \
+    _tile_loadd(weights, from, 64); \
+    _tile_zero(sums);               \
+    _tile_dpbsud(sums, 0, weights)
+
+ALWAYS_INLINE void sums_start(const turns *t, size_t b, const int s, const mo_qform form) {
+    const uint8_t *from = t->bytes[b % 2][s];
+    if (q_kind_of(form) != Q_HALVES)
+        from = t->weights[s] + place_of(t, b, form).block + mo_q_block_head(form);
+    switch (s) {
+    case 0:
+        PRODUCTS(1, 5);
+        break;
+    case 1:
+        PRODUCTS(2, 6);
+        break;
+    case 2:
+        PRODUCTS(3, 5);
+        break;
+    default:
+        PRODUCTS(4, 6);
+        break;
+    }
+}
+
+/* The products of block b of all strips; a block of the late strip is added meanwhile. */
+ALWAYS_INLINE void products(turns *t, size_t b, fvec *late, const mo_qform form) {
+    const size_t blocks = t->q->shape.blocks;
+    __asm__ volatile("" ::: "memory"); /* compilers do not know that tiles are read from memory */
+    if (b < blocks) _tile_loadd(0, t->panel + b * PANEL_BLOCK, MO_BLOCK);
+    UNROLL
+    for (int s = 0; s < STRIPS; s++) {
+        if (b > TURN) rows_add(t, b - 1 - TURN, LATE, late, ROWS_BESIDE * s, ROWS_BESIDE, form);
+        if (b > 0) {
+            sums_store(t, b - 1, s);
+            find_factors(t, b - 1, s, form);
+        }
+        if (b < blocks) sums_start(t, b, s, form);
+        if (b + 1 < blocks) spread(t, b + 1, s, form);
+        fetch(t, b, s, 0, s == LATE ? LINES : LINES_BESIDE, form);
+    }
+}
+
+/* Blocks b0 .. b1-1 of a strip. */
+ALWAYS_INLINE void blocks_add(turns *t, size_t b0, size_t b1, int s, const mo_qform form) {
+    fvec acc[AMX_ROWS];
+    load_acc(t, s, acc);
+    for (size_t b = b0; b < b1; b++) {
+        if (s != LATE) fetch(t, b, s, LINES_BESIDE, LINES, form);
+        rows_add(t, b, s, acc, 0, AMX_ROWS, form);
+    }
+    store_acc(t, s, acc);
+}
+
+/* As finish_strip(), for all rows. */
+static void finish(const turns *t, int row, int n, int strip, int strips) {
+    const mo_linear_job *job = &t->q->job;
     for (int r = 0; r < n; r++) {
         const size_t slot = (size_t)job->active[(row + r) / job->rows];
         const size_t at = (size_t)((row + r) % job->rows);
@@ -206,11 +259,14 @@ static void finish(const parts *p, int row, int n, int strip, int strips) {
         const float *add = job->add.data;
         if (add) add += slot * job->add.slot + at * job->add.row;
         for (int s = 0; s < strips; s++) {
-            float sums[MO_STRIP];
-            fvec acc = p->acc[s][r];
-            if (p->q->shape.form == MO_QFORM_ROWS8) acc = f_mul(acc, f_load(p->weights[s]));
-            f_store(sums, acc);
-            finish_strip(job, sums, strip + s, add, out);
+            const int first = (strip + s) * MO_STRIP, lanes = job->n - first;
+            const __mmask16 m = lanes < MO_STRIP ? (__mmask16)((1u << lanes) - 1) : 0xFFFF;
+            fvec y = t->acc[s][r];
+            if (t->q->shape.form == MO_QFORM_ROWS8) y = f_mul(y, f_load(t->weights[s]));
+            if (job->bias) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(m, job->bias + first));
+            if (job->scale) y = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, job->scale + first), y);
+            if (add) y = _mm512_add_ps(_mm512_maskz_loadu_ps(m, add + first), y);
+            _mm512_mask_storeu_ps(out + first, m, y);
         }
     }
 }
@@ -218,22 +274,28 @@ static void finish(const parts *p, int row, int n, int strip, int strips) {
 /* Up to four strips for a panel of n rows. Strips past the last one repeat it. */
 ALWAYS_INLINE void strips_run(const mo_qlinear_job *q, int row, int n, int strip, int strips,
                               const mo_qform form) {
-    parts p;
-    part raw, ready = {0}, done = {0};
-    p.q = q;
-    p.panel = panel_at(q, row);
+    const size_t blocks = q->shape.blocks;
+    turns t;
+    t.q = q;
+    t.panel = panel_at(q, row);
     for (int s = 0; s < STRIPS; s++) {
         int own = strip + (s < strips ? s : strips - 1);
-        p.weights[s] = (const uint8_t *)q->job.w + (size_t)own * q->shape.strip_bytes;
-        for (int r = 0; r < AMX_ROWS; r++) p.acc[s][r] = f_zero();
+        t.weights[s] = (const uint8_t *)q->job.w + (size_t)own * q->shape.strip_bytes;
+        for (int r = 0; r < AMX_ROWS; r++) t.acc[s][r] = f_zero();
+        spread(&t, 0, s, form);
     }
-    for (size_t i = 0; i < 2 || ready.n || done.n; i++) {
-        raw = part_at(&p, i, form);
-        advance(&p, &raw, &ready, &done, (int)(i % 2), form);
-        done = ready;
-        ready = raw;
+    size_t added = 0;
+    for (size_t b = 0; b <= blocks;) {
+        fvec late[AMX_ROWS];
+        load_acc(&t, LATE, late);
+        const size_t end = b + TURN <= blocks ? b + TURN : blocks + 1;
+        for (; b < end; b++) products(&t, b, late, form);
+        store_acc(&t, LATE, late);
+        for (int s = 0; s < LATE; s++) blocks_add(&t, added, b - 1, s, form);
+        added = b - 1;
     }
-    finish(&p, row, n, strip, strips);
+    blocks_add(&t, blocks < TURN ? 0 : blocks - TURN, blocks, LATE, form);
+    finish(&t, row, n, strip, strips);
 }
 
 /* One function per form: a single one would take compilers long. */
