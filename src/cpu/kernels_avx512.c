@@ -122,8 +122,10 @@ ALWAYS_INLINE void shared_scores(const mo_attend_job *jobs, int64_t from, int64_
     UNROLL
     for (int j = 0; j < Q * PARTS; j++)
         q[j / PARTS][j % PARTS] = v_load(jobs[j / PARTS].q + j % PARTS * 16);
+    const kv_ahead ahead = kv_ahead_of(jobs, MO_F32);
     for (; from < to; from += keys) {
         vec sums[4];
+        kv_fetch(jobs, ahead, jobs->k, jobs->v, (int)(from - jobs->first), keys, MO_F32);
         UNROLL
         for (int i = 0; i < keys; i++) {
             /* past the end: some key once more, whose score is not stored */
@@ -147,8 +149,11 @@ ALWAYS_INLINE void shared_scores(const mo_attend_job *jobs, int64_t from, int64_
 /* acc + weights of Q queries from `jobs` on times the values at positions from .. to - 1 */
 ALWAYS_INLINE void add_values(const mo_attend_job *jobs, int64_t from, int64_t to,
                               vec acc[MO_ATTEND_ROWS][PARTS], const int Q) {
+    const kv_ahead ahead = kv_ahead_of(jobs, MO_F32);
     for (; from < to; from++) {
         const float *v = ring_row(jobs, jobs->v, from);
+        if (Q > 1)
+            kv_fetch(jobs, ahead, jobs->v, kv_next(jobs), (int)(from - jobs->first), 1, MO_F32);
         UNROLL
         for (int j = 0; j < Q; j++) {
             const vec e = v_set1(jobs[j].scores[from - jobs[j].first]);

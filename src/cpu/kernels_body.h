@@ -410,9 +410,43 @@ ALWAYS_INLINE float kv_factor(const char *row) {
     return d;
 }
 
-/* Fetch `n` bytes that are wanted AHEAD bytes later. */
-ALWAYS_INLINE void kv_fetch(const char *row, size_t n) {
-    for (size_t i = 0; i < n; i += 64) __builtin_prefetch(row + AHEAD + i);
+enum { KV_PAGE = 4096, PAGES_AHEAD = 3 };
+
+/* How far ahead of what is at hand rows of a ring are fetched. */
+typedef struct kv_ahead {
+    size_t entry; /* of the first position */
+    int rows;
+} kv_ahead;
+
+ALWAYS_INLINE kv_ahead kv_ahead_of(const mo_attend_job *job, const mo_dtype dtype) {
+    const int rows = (dtype == MO_I8 ? AHEAD : PAGES_AHEAD * KV_PAGE) / (int)job->row_bytes;
+    return (kv_ahead){(size_t)(job->first % job->capacity), rows < job->n ? rows : job->n};
+}
+
+/* Fetch what is wanted when `count` rows of `ring` from the i-th position on are at hand: rows
+ * further on, and after the last of them the first of the ring `next`. The first line of a page is
+ * enough: the processor then goes on by itself, and has more lines under way than it would for as
+ * many requests; only bytes are used up too slowly for that. Nothing past the last position is
+ * fetched: those pages may not be there yet, and finding that out takes long. */
+ALWAYS_INLINE void kv_fetch(const mo_attend_job *job, kv_ahead ahead, const void *ring,
+                            const void *next, int i, int count, const mo_dtype dtype) {
+    for (int at = i + ahead.rows; at < i + ahead.rows + count; at++) {
+        const bool over = at >= job->n;
+        size_t entry = ahead.entry + (size_t)(over ? at - job->n : at);
+        if (entry >= (size_t)job->capacity) entry -= (size_t)job->capacity;
+        const char *row = (const char *)(over ? next : ring) + entry * job->row_bytes;
+        const bool new_page = (uintptr_t)row % KV_PAGE < job->row_bytes;
+        if (dtype == MO_I8) {
+            for (size_t c = 0; c < job->row_bytes; c += 64) __builtin_prefetch(row + c);
+        } else if (new_page || entry == ahead.entry) {
+            __builtin_prefetch(row, 0, 2);
+        }
+    }
+}
+
+/* The ring after that of the keys is the next head's. */
+ALWAYS_INLINE const void *kv_next(const mo_attend_job *job) {
+    return (const char *)job->k + (size_t)job->capacity * job->row_bytes;
 }
 
 /* Scores of N keys that lie one after the other: their sums are independent of each other, so that
@@ -478,6 +512,7 @@ static float softmax_terms(float *scores, int n) {
 /* 16 * S columns of the weighted sum of values, positions in ascending order. */
 ALWAYS_INLINE void weigh_values(const mo_attend_job *job, const stretch parts[2], size_t col,
                                 size_t lanes, float total, const int S, const mo_dtype dtype) {
+    const kv_ahead ahead = kv_ahead_of(job, dtype);
     vec acc[VALUE_STRIPS];
     UNROLL
     for (int s = 0; s < S; s++) acc[s] = v_zero();
@@ -485,7 +520,8 @@ ALWAYS_INLINE void weigh_values(const mo_attend_job *job, const stretch parts[2]
         const char *v = (const char *)job->v + parts[part].entry * job->row_bytes;
         const float *e = job->scores + parts[part].first;
         for (int i = 0; i < parts[part].n; i++, v += job->row_bytes) {
-            if (S == VALUE_STRIPS) kv_fetch(v, job->row_bytes);
+            if (col == 0)
+                kv_fetch(job, ahead, job->v, kv_next(job), parts[part].first + i, 1, dtype);
             vec x = v_set1(dtype == MO_I8 ? e[i] * kv_factor(v) : e[i]);
             UNROLL
             for (int s = 0; s < S; s++) {
@@ -502,6 +538,7 @@ ALWAYS_INLINE void weigh_values(const mo_attend_job *job, const stretch parts[2]
 
 ALWAYS_INLINE void attend_dtype(const mo_attend_job *job, const mo_dtype dtype) {
     size_t hd = (size_t)job->head_dim;
+    const kv_ahead ahead = kv_ahead_of(job, dtype);
     stretch parts[2];
     find_stretches(job, parts);
     for (int part = 0; part < 2; part++) {
@@ -509,9 +546,10 @@ ALWAYS_INLINE void attend_dtype(const mo_attend_job *job, const mo_dtype dtype) 
         float *scores = job->scores + parts[part].first;
         int i = 0, n = parts[part].n;
         for (; i + KEYS <= n; i += KEYS, k += KEYS * job->row_bytes) {
-            kv_fetch(k, KEYS * job->row_bytes);
+            kv_fetch(job, ahead, job->k, job->v, parts[part].first + i, KEYS, dtype);
             kv_dots(job, k, scores + i, KEYS, dtype);
         }
+        kv_fetch(job, ahead, job->k, job->v, parts[part].first + i, n - i, dtype);
         for (; i < n; i++, k += job->row_bytes) kv_dots(job, k, scores + i, 1, dtype);
     }
     float total = softmax_terms(job->scores, job->n);
