@@ -1,7 +1,8 @@
 /* qkernels_amx.c - products of quantised numbers for many rows with AMX: one instruction multiplies
  * a block of 32 numbers of 16 rows of weights, as they lie in a strip, with up to 16 rows of
  * activations. Its sums are whole numbers, what follows is done as on every level: the same bits.
- * Few rows, and halves of blocks (Q6_K), are left to AVX-512. */
+ * Blocks of Q6_K have a scale for each half, so that products go by halves: from "products" on a
+ * block is half of one there. Few rows are left to AVX-512. */
 #include "qkernels.h"
 
 /* clang spells this without an underscore up to its version 14 at least */
@@ -28,11 +29,17 @@ typedef struct tile_config {
     uint8_t rows[16];
 } tile_config;
 
-static void configure(void) {
+/* How many parts of a block have sums of their own. */
+ALWAYS_INLINE size_t halves_of(const mo_qform form) {
+    return form == MO_QFORM_Q6_K ? 2 : 1;
+}
+
+static void configure(mo_qform form) {
     _Alignas(64) tile_config c = {.palette = 1};
+    const int numbers = MO_BLOCK / (int)halves_of(form);
     for (int i = 0; i <= 6; i++) {
-        c.rows[i] = i < 5 ? AMX_ROWS : MO_BLOCK / 4;
-        c.row_bytes[i] = i ? 64 : MO_BLOCK;
+        c.rows[i] = (uint8_t)(i < 5 ? AMX_ROWS : numbers / 4);
+        c.row_bytes[i] = (uint16_t)(i ? 64 : numbers);
     }
     __asm__ volatile("" ::: "memory"); /* gcc 12 takes the load to read eight bytes only */
     _tile_loadconfig(&c);
@@ -44,7 +51,7 @@ static void configure(void) {
  */
 static int panel_rows(const mo_qlinear_job *q, int row) {
     int n = q->batch - row < AMX_ROWS ? q->batch - row : AMX_ROWS;
-    return q->shape.form == MO_QFORM_Q6_K || n < LEAST_ROWS ? 0 : n;
+    return n < LEAST_ROWS ? 0 : n;
 }
 
 static uint8_t *panel_at(const mo_qlinear_job *q, int row) {
@@ -92,29 +99,32 @@ enum { ROWS_BESIDE = AMX_ROWS / STRIPS }; /* of the late strip, beside products 
 typedef struct turns {
     const mo_qlinear_job *q;
     const uint8_t *panel, *weights[STRIPS];
+    size_t blocks;
     _Alignas(64) uint8_t bytes[2][STRIPS][512];
     _Alignas(64) int32_t sums[TURN][STRIPS][AMX_ROWS * MO_STRIP];
     fvec scale[TURN][STRIPS], offset[TURN][STRIPS];
     fvec acc[STRIPS][AMX_ROWS];
 } turns;
 
-/* Where a block lies in its strip. */
+/* Where a block lies in its strip; for halves the whole one. */
 typedef struct place {
     size_t group, block;
 } place;
 
 ALWAYS_INLINE place place_of(const turns *t, size_t b, const mo_qform form) {
+    const size_t whole = b / halves_of(form);
     size_t in_group = t->q->shape.group_blocks; /* a constant where it can be */
     if (form == MO_QFORM_Q8 || form == MO_QFORM_Q4) in_group = 1;
-    if (form == MO_QFORM_Q4_K) in_group = 8;
+    if (form == MO_QFORM_Q4_K || form == MO_QFORM_Q6_K) in_group = 8;
     const size_t block_bytes = mo_q_block_head(form) + mo_q_numbers(form);
-    const size_t group = b / in_group * (mo_q_group_head(form) + in_group * block_bytes);
-    return (place){group, group + mo_q_group_head(form) + b % in_group * block_bytes};
+    const size_t group = whole / in_group * (mo_q_group_head(form) + in_group * block_bytes);
+    return (place){group, group + mo_q_group_head(form) + whole % in_group * block_bytes};
 }
 
 /* Some of the cache lines that follow a block by PARTS_AHEAD. */
 ALWAYS_INLINE void fetch(const turns *t, size_t b, int s, const int line0, const int line1,
                          const mo_qform form) {
+    if (b % halves_of(form)) return;
     const place x = place_of(t, b, form);
     const int bytes = (int)(mo_q_block_head(form) + mo_q_numbers(form));
     size_t ahead = PARTS_AHEAD; /* what lies past the end of a strip belongs to the next four */
@@ -125,17 +135,28 @@ ALWAYS_INLINE void fetch(const turns *t, size_t b, int s, const int line0, const
         if (64 * i < bytes) __builtin_prefetch((const void *)(w + 64 * (size_t)i));
 }
 
+ALWAYS_INLINE uint8_t *bytes_of(turns *t, size_t b, int s, const mo_qform form) {
+    return t->bytes[b / halves_of(form) % 2][s] + b % halves_of(form) * 256;
+}
+
+/* The numbers of Q6_K less their zero point; both halves of a block with the first. */
 ALWAYS_INLINE void spread(turns *t, size_t b, int s, const mo_qform form) {
-    if (q_kind_of(form) != Q_HALVES) return;
+    if (q_kind_of(form) == Q_BYTES || b % halves_of(form)) return;
     const uint8_t *w = t->weights[s] + place_of(t, b, form).block + mo_q_block_head(form);
-    uint8_t *to = t->bytes[b % 2][s];
-    const wvec low = _mm512_set1_epi8(15);
+    uint8_t *to = bytes_of(t, b, s, form);
+    const wvec half = _mm512_set1_epi8(15), zero = _mm512_set1_epi8(32);
     UNROLL
     for (int i = 0; i < 4; i++) {
         wvec x = w_bytes(w + 64 * i);
         __asm__("" : "+v"(x)); /* or it would be loaded twice, half of the time from two lines */
-        _mm512_store_si512(to + 64 * i, _mm512_and_si512(x, low));
-        _mm512_store_si512(to + 64 * i + 256, _mm512_and_si512(_mm512_srli_epi16(x, 4), low));
+        wvec low = _mm512_and_si512(x, half);
+        wvec high = _mm512_and_si512(_mm512_srli_epi16(x, 4), half);
+        if (form == MO_QFORM_Q6_K) {
+            low = _mm512_sub_epi8(w_sixes(low, w + 256, i), zero);
+            high = _mm512_sub_epi8(w_sixes(high, w + 320, i), zero);
+        }
+        _mm512_store_si512(to + 64 * i, low);
+        _mm512_store_si512(to + 64 * i + 256, high);
     }
 }
 
@@ -143,14 +164,15 @@ ALWAYS_INLINE void find_factors(turns *t, size_t b, int s, const mo_qform form) 
     const place x = place_of(t, b, form);
     fvec scale[2] = {f_zero(), f_zero()}, offset = f_zero();
     factors(t->weights[s] + x.group, t->weights[s] + x.block, form, scale, &offset);
-    if (form != MO_QFORM_ROWS8) t->scale[b % TURN][s] = scale[0];
+    if (form != MO_QFORM_ROWS8) t->scale[b % TURN][s] = scale[b % halves_of(form)];
     if (form == MO_QFORM_Q4_K || mo_q_has_bias(form)) t->offset[b % TURN][s] = offset;
 }
 
 /* Some rows of one block of a strip: the roundings of block_add() in qkernels_body.h. */
 ALWAYS_INLINE void rows_add(const turns *t, size_t b, int s, fvec *acc, const int row0,
                             const int rows, const mo_qform form) {
-    const float *steps = (const float *)(const void *)(t->panel + b * PANEL_BLOCK + PANEL_STEPS);
+    const uint8_t *block = t->panel + b / halves_of(form) * PANEL_BLOCK;
+    const float *steps = (const float *)(const void *)(block + PANEL_STEPS);
     const int32_t *zeros = (const int32_t *)(const void *)(steps + 2 * AMX_ROWS);
     const int32_t *sums = t->sums[b % TURN][s];
     const fvec scale = t->scale[b % TURN][s], offset = t->offset[b % TURN][s];
@@ -159,7 +181,8 @@ ALWAYS_INLINE void rows_add(const turns *t, size_t b, int s, fvec *acc, const in
         const int r = row0 + i;
         const fvec step = f_set1(steps[r]);
         ivec y = _mm512_load_si512(sums + MO_STRIP * r);
-        if (q_zero_of(form)) y = _mm512_sub_epi32(y, _mm512_set1_epi32(zeros[r]));
+        if (q_zero_of(form) && form != MO_QFORM_Q6_K)
+            y = _mm512_sub_epi32(y, _mm512_set1_epi32(zeros[r]));
         fvec a = f_fma(f_from_i(y), form == MO_QFORM_ROWS8 ? step : f_mul(scale, step), acc[r]);
         if (form == MO_QFORM_Q4_K || mo_q_has_bias(form))
             a = f_fma(offset, f_set1(steps[AMX_ROWS + r]), a);
@@ -195,14 +218,17 @@ ALWAYS_INLINE void sums_store(turns *t, size_t b, const int s) {
     }
 }
 
-#define PRODUCTS(sums, weights)     \
-    _tile_loadd(weights, from, 64); \
-    _tile_zero(sums);               \
-    _tile_dpbsud(sums, 0, weights)
+#define PRODUCTS(sums, weights)         \
+    _tile_loadd(weights, from, 64);     \
+    _tile_zero(sums);                   \
+    if (form == MO_QFORM_Q6_K)          \
+        _tile_dpbssd(sums, 0, weights); \
+    else                                \
+        _tile_dpbsud(sums, 0, weights)
 
-ALWAYS_INLINE void sums_start(const turns *t, size_t b, const int s, const mo_qform form) {
-    const uint8_t *from = t->bytes[b % 2][s];
-    if (q_kind_of(form) != Q_HALVES)
+ALWAYS_INLINE void sums_start(turns *t, size_t b, const int s, const mo_qform form) {
+    const uint8_t *from = bytes_of(t, b, s, form);
+    if (q_kind_of(form) == Q_BYTES)
         from = t->weights[s] + place_of(t, b, form).block + mo_q_block_head(form);
     switch (s) {
     case 0:
@@ -220,11 +246,16 @@ ALWAYS_INLINE void sums_start(const turns *t, size_t b, const int s, const mo_qf
     }
 }
 
+ALWAYS_INLINE void inputs_load(const turns *t, size_t b, const mo_qform form) {
+    const size_t halves = halves_of(form);
+    _tile_loadd(0, t->panel + b / halves * PANEL_BLOCK + b % halves * (MO_BLOCK / 2), MO_BLOCK);
+}
+
 /* The products of block b of all strips; a block of the late strip is added meanwhile. */
 ALWAYS_INLINE void products(turns *t, size_t b, fvec *late, const mo_qform form) {
-    const size_t blocks = t->q->shape.blocks;
+    const size_t blocks = t->blocks;
     __asm__ volatile("" ::: "memory"); /* compilers do not know that tiles are read from memory */
-    if (b < blocks) _tile_loadd(0, t->panel + b * PANEL_BLOCK, MO_BLOCK);
+    if (b < blocks) inputs_load(t, b, form);
     UNROLL
     for (int s = 0; s < STRIPS; s++) {
         if (b > TURN) rows_add(t, b - 1 - TURN, LATE, late, ROWS_BESIDE * s, ROWS_BESIDE, form);
@@ -274,9 +305,10 @@ static void finish(const turns *t, int row, int n, int strip, int strips) {
 /* Up to four strips for a panel of n rows. Strips past the last one repeat it. */
 ALWAYS_INLINE void strips_run(const mo_qlinear_job *q, int row, int n, int strip, int strips,
                               const mo_qform form) {
-    const size_t blocks = q->shape.blocks;
+    const size_t blocks = q->shape.blocks * halves_of(form);
     turns t;
     t.q = q;
+    t.blocks = blocks;
     t.panel = panel_at(q, row);
     for (int s = 0; s < STRIPS; s++) {
         int own = strip + (s < strips ? s : strips - 1);
@@ -306,6 +338,7 @@ ALWAYS_INLINE void strips_run(const mo_qlinear_job *q, int row, int n, int strip
 STRIPS_OF(strips_q8, MO_QFORM_Q8)
 STRIPS_OF(strips_q4, MO_QFORM_Q4)
 STRIPS_OF(strips_q4_k, MO_QFORM_Q4_K)
+STRIPS_OF(strips_q6_k, MO_QFORM_Q6_K)
 STRIPS_OF(strips_groups4, MO_QFORM_GROUPS4)
 STRIPS_OF(strips_groups4_wide, MO_QFORM_GROUPS4_WIDE)
 STRIPS_OF(strips_groups8, MO_QFORM_GROUPS8)
@@ -316,7 +349,7 @@ static void linear_amx(const mo_qlinear_job *q, int row0, int row1, int strip0, 
     typedef void (*strips_fn)(const mo_qlinear_job *, int, int, int, int);
     static const strips_fn forms[] = {
         [MO_QFORM_Q8] = strips_q8,           [MO_QFORM_Q4] = strips_q4,
-        [MO_QFORM_Q4_K] = strips_q4_k,       [MO_QFORM_Q6_K] = NULL,
+        [MO_QFORM_Q4_K] = strips_q4_k,       [MO_QFORM_Q6_K] = strips_q6_k,
         [MO_QFORM_GROUPS4] = strips_groups4, [MO_QFORM_GROUPS4_WIDE] = strips_groups4_wide,
         [MO_QFORM_GROUPS8] = strips_groups8, [MO_QFORM_GROUPS8_WIDE] = strips_groups8_wide,
         [MO_QFORM_ROWS8] = strips_rows8,
@@ -324,7 +357,7 @@ static void linear_amx(const mo_qlinear_job *q, int row0, int row1, int strip0, 
     const strips_fn run = forms[q->shape.form];
     int row = row0;
     for (int n; row < row1 && (n = panel_rows(q, row)) > 0; row += n) {
-        configure();
+        configure(q->shape.form);
         for (int strip = strip0; strip < strip1; strip += STRIPS)
             run(q, row, n, strip, strip1 - strip < STRIPS ? strip1 - strip : STRIPS);
         _tile_release(); /* or every task switch would save the tiles */

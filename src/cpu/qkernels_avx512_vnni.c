@@ -9,12 +9,6 @@
 
 typedef __m512i xvec, avec;
 
-static inline wvec w_sixes(wvec halves, const uint8_t *p, const int j) {
-    __m512i x = w_bytes(p);
-    x = j < 2 ? _mm512_slli_epi16(x, (unsigned)(4 - 2 * j))
-              : _mm512_srli_epi16(x, (unsigned)(2 * j - 4));
-    return _mm512_or_si512(halves, _mm512_and_si512(x, _mm512_set1_epi8(0x30)));
-}
 static inline xvec x_four(const int8_t *q) {
     int32_t x;
     memcpy(&x, q, sizeof x);

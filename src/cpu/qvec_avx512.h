@@ -55,4 +55,12 @@ static inline wvec w_high(const uint8_t *p) {
     return _mm512_and_si512(_mm512_srli_epi16(w_bytes(p), 4), _mm512_set1_epi8(15));
 }
 
+/* Two bits of each of other 64 bytes on top of half bytes. */
+static inline wvec w_sixes(wvec halves, const uint8_t *p, const int j) {
+    __m512i x = w_bytes(p);
+    x = j < 2 ? _mm512_slli_epi16(x, (unsigned)(4 - 2 * j))
+              : _mm512_srli_epi16(x, (unsigned)(2 * j - 4));
+    return _mm512_or_si512(halves, _mm512_and_si512(x, _mm512_set1_epi8(0x30)));
+}
+
 #endif
