@@ -234,10 +234,13 @@ typedef struct mo_op_attend {
 typedef enum mo_act { MO_ACT_COPY, MO_ACT_ELU, MO_ACT_GELU } mo_act;
 
 /* out = f(in), element by element. COPY: any 4 bytes. ELU: x > 0 ? x : e^x - 1. GELU: exact erf
- * form. */
+ * form. Of an output that only passes, nobody but the linear op that comes next reads anything,
+ * save for as many of its last rows as that op reads before it: a stream keeps those for the next
+ * frame. A device may leave the others unwritten. */
 typedef struct mo_op_act {
     mo_act act;
     mo_view in, out;
+    bool passes;
 } mo_op_act;
 
 /* out[c] = silu(in[c]) * in[out.cols + c]; in.cols = 2 * out.cols. */

@@ -280,11 +280,11 @@ static void record_residuals(mo_graph *g, const mo_mimi *m, const mo_mimi_level 
     for (int j = 0; j < m->cfg.residual_layers; j++) {
         const mo_stream *in = &run->in[j], *hidden = &run->hidden[j];
         int n = level->res[j].index;
-        mo_act_op(g, MO_ACT_ELU, x, in->fresh);
+        mo_act_pass(g, MO_ACT_ELU, x, in->fresh);
         mo_tap_channels(g, in->fresh, "mimi.%s.model.%d.elu1", side, n);
         mo_conv_run(g, &level->res[j].wide, in, absent, hidden->fresh);
         mo_tap_channels(g, hidden->fresh, "mimi.%s.model.%d.conv1", side, n);
-        mo_act_op(g, MO_ACT_ELU, hidden->fresh, hidden->fresh);
+        mo_act_pass(g, MO_ACT_ELU, hidden->fresh, hidden->fresh);
         mo_tap_channels(g, hidden->fresh, "mimi.%s.model.%d.elu2", side, n);
         mo_conv_run(g, &level->res[j].narrow, hidden, x, x);
         mo_tap_channels(g, x, "mimi.%s.model.%d", side, n);
@@ -331,7 +331,7 @@ static void record_transformer(mo_graph *g, const mo_mimi *m, const mo_mimi_half
 static void record_encoder_level(mo_graph *g, const mo_mimi *m, const mo_mimi_level *level,
                                  const level_run *run, mo_view out) {
     record_residuals(g, m, level, run, "enc");
-    mo_act_op(g, MO_ACT_ELU, run->x, run->resample.fresh);
+    mo_act_pass(g, MO_ACT_ELU, run->x, run->resample.fresh);
     mo_tap_channels(g, run->resample.fresh, "mimi.enc.model.%d.elu", level->index);
     mo_conv_run(g, &level->resample, &run->resample, absent, out);
     mo_tap_channels(g, out, "mimi.enc.model.%d", level->index);
@@ -372,7 +372,7 @@ static mo_view record_seanet_encoder(mo_graph *g, const mo_mimi *m, const mo_mim
     mo_stream_shift(g, &in);
     for (int i = end; i < n; i++)
         record_encoder_level(g, m, &h->levels[i], &runs[i], runs[i + 1].x);
-    mo_act_op(g, MO_ACT_ELU, runs[n].x, s.fresh);
+    mo_act_pass(g, MO_ACT_ELU, runs[n].x, s.fresh);
     mo_tap_channels(g, s.fresh, "mimi.enc.model.%d.elu", h->last_index);
     mo_conv_run(g, &h->last, &s, absent, latent);
     mo_tap_channels(g, latent, "mimi.enc.model.%d", h->last_index);
@@ -444,7 +444,7 @@ static void record_rvq_decode(mo_graph *g, const mo_mimi *m, const mo_weight *pr
 
 static void record_decoder_level(mo_graph *g, const mo_mimi *m, const mo_mimi_level *level,
                                  const level_run *run, mo_view in) {
-    mo_act_op(g, MO_ACT_ELU, in, run->resample.fresh);
+    mo_act_pass(g, MO_ACT_ELU, in, run->resample.fresh);
     mo_tap_channels(g, run->resample.fresh, "mimi.dec.model.%d.elu", level->index);
     mo_convt_run(g, &level->resample, &run->resample, run->x);
     mo_tap_channels(g, run->x, "mimi.dec.model.%d", level->index);
@@ -464,7 +464,7 @@ static void record_decoder_pass(mo_graph *g, const mo_mimi *m, int n, const leve
         x = runs[i].x;
     }
     if (first == m->cfg.n_ratios) x = mo_rows(x, n * rows, rows);
-    mo_act_op(g, MO_ACT_ELU, x, s->fresh);
+    mo_act_pass(g, MO_ACT_ELU, x, s->fresh);
     mo_tap_channels(g, s->fresh, "mimi.dec.model.%d.elu", h->last_index);
     mo_conv_run(g, &h->last, s, absent, mo_rows(audio, n * rows, rows));
 }

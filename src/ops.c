@@ -374,12 +374,20 @@ void mo_attend(mo_graph *g, const mo_op_attend *a) {
     graph_add(g, &op);
 }
 
-void mo_act_op(mo_graph *g, mo_act act, mo_view in, mo_view out) {
+static void act_add(mo_graph *g, mo_act act, mo_view in, mo_view out, bool passes) {
     if (g->failed) return;
     if (!graph_want(g, in.rows == out.rows && in.cols == out.cols, "act")) return;
     mo_op op = {.kind = MO_OP_ACT};
-    op.u.act = (mo_op_act){act, in, out};
+    op.u.act = (mo_op_act){act, in, out, passes};
     graph_add(g, &op);
+}
+
+void mo_act_op(mo_graph *g, mo_act act, mo_view in, mo_view out) {
+    act_add(g, act, in, out, false);
+}
+
+void mo_act_pass(mo_graph *g, mo_act act, mo_view in, mo_view out) {
+    act_add(g, act, in, out, true);
 }
 
 void mo_act_mul(mo_graph *g, mo_view in, mo_view out) {

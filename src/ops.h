@@ -91,6 +91,8 @@ void mo_rope_table(mo_graph *g, const mo_weight *freq, mo_view pos, mo_view out)
 void mo_rope_kv(mo_graph *g, const mo_op_rope_kv *op);
 void mo_attend(mo_graph *g, const mo_op_attend *op);
 void mo_act_op(mo_graph *g, mo_act act, mo_view in, mo_view out);
+/* Of which the linear op that comes next reads all, and nobody else more than a stream keeps. */
+void mo_act_pass(mo_graph *g, mo_act act, mo_view in, mo_view out);
 void mo_act_mul(mo_graph *g, mo_view in, mo_view out);
 void mo_upsample(mo_graph *g, const mo_weight *w, int taps, int stride, mo_view in, mo_view out);
 void mo_rvq_pick(mo_graph *g, const mo_op_rvq_pick *op);

@@ -175,6 +175,91 @@ static void test_not_finite(void) {
     }
 }
 
+/* ---- activations that only pass ------------------------------------------------------------- */
+
+/* A convolution over a stream: `old` rows kept from the frame before, then activated ones. */
+typedef struct passing {
+    int rows, n, cols, taps, stride, slots;
+    bool in_place; /* the activation has no other input than its output */
+} passing;
+
+static const passing passings[] = {
+    {300, 32, 64, 3, 1, 3, false}, {96, 48, 64, 1, 1, 2, true},   {120, 64, 64, 8, 4, 1, false},
+    {100, 16, 32, 1, 1, 4, false}, {500, 16, 96, 2, 1, 2, false},
+};
+
+typedef struct stream {
+    mo_buf *x, *window, *out;
+    int in_rows, old;
+} stream;
+
+static mo_view all_of(mo_buf *buf, int rows, int cols) {
+    return (mo_view){buf, 0, (size_t)rows * (size_t)cols, (size_t)cols, rows, cols};
+}
+
+static void fill(mo_buf *buf, uint64_t seed) {
+    float *x = buf->data;
+    for (size_t i = 0; i < buf->bytes / sizeof *x; i++) x[i] = normal(&seed);
+}
+
+/* Activation and convolution, told that the activations only pass, or not. */
+static stream run_stream(mo_backend *be, const passing *p, const mo_weight *w, bool passes) {
+    const size_t slots = (size_t)p->slots, cols = (size_t)p->cols;
+    stream s = {.in_rows = (p->rows - 1) * p->stride + p->taps};
+    s.old = p->taps - p->stride;
+    const int fresh = s.in_rows - s.old;
+    s.x = be->ops->alloc(be, slots * (size_t)fresh * cols * sizeof(float));
+    s.window = be->ops->alloc(be, slots * (size_t)s.in_rows * cols * sizeof(float));
+    s.out = be->ops->alloc(be, slots * (size_t)(p->rows * p->n) * sizeof(float));
+    fill(s.x, 5);
+    fill(s.window, 6);
+    mo_op ops[2] = {{.kind = MO_OP_ACT}, {.kind = MO_OP_LINEAR}};
+    mo_view window = all_of(s.window, s.in_rows, p->cols), out = window;
+    out.offset = (size_t)s.old * cols;
+    out.rows = fresh;
+    ops[0].u.act =
+        (mo_op_act){MO_ACT_ELU, p->in_place ? out : all_of(s.x, fresh, p->cols), out, passes};
+    ops[1].u.linear = (mo_op_linear){.w = w,
+                                     .in = window,
+                                     .out = all_of(s.out, p->rows, p->n),
+                                     .taps = p->taps,
+                                     .stride = p->stride,
+                                     .dilation = 1};
+    mo_program *program = be->ops->record(be, ops, 2, p->slots);
+    const uint8_t all[] = {1, 1, 1, 1};
+    CHECK(be->ops->run(be, program, 0, 2, all) == 0, "run");
+    be->ops->program_free(be, program);
+    return s;
+}
+
+/* Whatever else is written: the products, and the rows that the next frame begins with. */
+static void check_passing(const passing *p, int threads) {
+    mo_backend *be;
+    CHECK(mo_backend_cpu.open(&be, &(mo_backend_options){.threads = threads}, NULL) == 0, "open");
+    const size_t k = (size_t)(p->taps * p->cols);
+    float *numbers = take((size_t)p->n * k, sizeof *numbers);
+    uint64_t rng = 4;
+    for (size_t i = 0; i < (size_t)p->n * k; i++) numbers[i] = normal(&rng);
+    mo_matrix m = {.dtype = MO_F32, .rows = p->n, .cols = (int64_t)k, .data = numbers, .pieces = 3};
+    mo_weight w;
+    CHECK(be->ops->weight(be, &m, MO_LAYOUT_STRIPS, &w) == 0, "weight");
+    stream a = run_stream(be, p, &w, true), b = run_stream(be, p, &w, false);
+    const size_t kept = (size_t)(a.old * p->cols) * sizeof(float);
+    const size_t slot = (size_t)(a.in_rows * p->cols) * sizeof(float);
+    bool same = true;
+    for (int i = 0; i < p->slots; i++) {
+        const size_t end = (size_t)(i + 1) * slot - kept;
+        same &= !memcmp((char *)a.window->data + end, (char *)b.window->data + end, kept);
+    }
+    CHECK(!memcmp(a.out->data, b.out->data, a.out->bytes), "%d rows: other products", p->rows);
+    CHECK(same, "%d rows: the next frame begins with others", p->rows);
+    mo_buf *bufs[] = {a.x, a.window, a.out, b.x, b.window, b.out};
+    for (size_t i = 0; i < 6; i++) be->ops->free(be, bufs[i]);
+    be->ops->weight_free(be, &w);
+    be->ops->close(be);
+    free(numbers);
+}
+
 static int bench(void) {
     for (size_t i = 0; i < sizeof bench_cases / sizeof bench_cases[0]; i++) {
         const linear_case *c = &bench_cases[i].shape;
@@ -222,5 +307,7 @@ int main(int argc, char **argv) {
         pieces = digits ? 0 : 2;
         test_not_finite();
     }
+    for (size_t i = 0; i < sizeof passings / sizeof *passings; i++)
+        for (int threads = 1; threads <= 3; threads++) check_passing(&passings[i], threads);
     return check_done("test_pieces");
 }

@@ -413,7 +413,9 @@ void mo_plan_join(mo_plan *act, mo_plan *linear, const mo_op_act *op) {
     const mo_op_linear *to = &linear->op.u.linear;
     const size_t cols = (size_t)to->in.cols;
     const int old = to->in.rows - op->out.rows;
-    if (!linear->window || old < 0 || cols > ACTIVATED || op->out.cols != to->in.cols) return;
+    if (!op->passes || !linear->window || old < 0 || cols > ACTIVATED ||
+        op->out.cols != to->in.cols)
+        return;
     if (op->in.row_stride != cols || to->in.row_stride != cols) return;
     mo_view fresh = to->in;
     fresh.offset += (size_t)old * cols;

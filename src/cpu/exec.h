@@ -45,8 +45,7 @@ void mo_plan_init(mo_plan *plan, const mo_op *op);
 /* Floats of scratch one thread needs. */
 size_t mo_plan_scratch(const mo_plan *plan);
 /* See whether an activation may be left to the linear op that follows it: what is activated is then
- * still in the core's cache when it is split, and most of it is never written: nobody else may read
- * more of it than the rows that the next call needs. */
+ * still in the core's cache when it is split, and of what only passes most is never written. */
 void mo_plan_join(mo_plan *act, mo_plan *linear, const mo_op_act *op);
 /* Must a plan with `prepare` run before this one? */
 bool mo_plan_prepares(const mo_plan *plan);
