@@ -288,16 +288,20 @@ typedef struct phase {
     int units, chunks, threads, grain;
 } phase;
 
-/* First unit of a chunk. The last of a thread's share is half as large as the others, so that one
- * thread waits less for the other; more and smaller ones would not pay, because memory delivers
- * fewer streams more slowly. The first has what is left, if anything. */
+/* The last chunks of a thread's share, from its end: so many units are left before the last, the
+ * last two and so on. The smaller they are, the less one thread waits for the other. */
+enum { SMALL_CHUNKS = 4, SMALL_UNITS = 6 };
+static const int small_left[SMALL_CHUNKS + 1] = {0, 1, 2, 4, SMALL_UNITS};
+
+/* First unit of a chunk. Shares that are a unit shorter than others may begin with an empty one. */
 static int first_unit(const phase *ph, int chunk) {
     if (ph->grain == 1 || chunk == ph->chunks)
         return (int)((int64_t)ph->units * chunk / ph->chunks);
-    const int each = ph->chunks / ph->threads, share = chunk / each;
+    const int each = ph->chunks / ph->threads, share = chunk / each, left = each - chunk % each;
     int first = (int)((int64_t)ph->units * share / ph->threads);
     int end = (int)((int64_t)ph->units * (share + 1) / ph->threads);
-    int at = ph->grain * (each - chunk % each) - ph->grain / 2;
+    int at =
+        left > SMALL_CHUNKS ? SMALL_UNITS + ph->grain * (left - SMALL_CHUNKS) : small_left[left];
     return end - at > first ? end - at : first;
 }
 
@@ -307,8 +311,8 @@ static void phase_chunk(void *ctx, int chunk, int thread) {
     if (unit0 < unit1) mo_plan_run(ph->plan, ph->ex, unit0, unit1, thread);
 }
 
-/* Sharing costs a microsecond or so: not below 4 us of work, and no chunk under 1 but the last.
- * Many chunks let all threads finish at the same time, whatever else their cores do. */
+/* Sharing costs a microsecond or so: not below 4 us of work, and no chunk under 1 but the small
+ * ones. Many chunks let all threads finish at the same time, whatever else their cores do. */
 static void cut(phase *ph) {
     const double cost_ns = mo_plan_cost(ph->plan, ph->ex);
     ph->units = mo_plan_units(ph->plan, ph->ex);
@@ -317,8 +321,9 @@ static void cut(phase *ph) {
     if (ph->threads == 1 || cost_ns < 4000.0) {
         ph->grain = 1;
     } else if (ph->grain > 1) {
-        int share = (ph->units + ph->threads - 1) / ph->threads;
-        ph->chunks = ph->threads * ((share + ph->grain / 2 + ph->grain - 1) / ph->grain);
+        int share = (ph->units + ph->threads - 1) / ph->threads - SMALL_UNITS;
+        int large = share > 0 ? (share + ph->grain - 1) / ph->grain : 0;
+        ph->chunks = ph->threads * (SMALL_CHUNKS + large);
     } else {
         int most = ph->threads * CHUNKS_PER_THREAD;
         if (most > ph->units) most = ph->units;
