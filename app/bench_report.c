@@ -140,7 +140,7 @@ void bench_print(const json_t *root) {
            text(root, "kernels"), number(root, "threads"), number(root, "threads") == 1 ? "" : "s");
     if (number(root, "codec_threads") > 0)
         printf(" and %.0f to hear ahead", number(root, "codec_threads"));
-    if (number(root, "cores") > number(root, "threads"))
+    if (number(root, "cores") > number(root, "threads") + number(root, "codec_threads"))
         printf(" of %.0f cores", number(root, "cores"));
     printf("\n");
     if (text(root, "kv")[0])
