@@ -274,7 +274,7 @@ typedef struct moshi_engine_info {
      * the state of one session. Both grow with `sessions`. */
     uint64_t scratch_bytes;
     int codec_threads; /* of the encoder alone; 0: it takes its turn on `threads` */
-    int cores;         /* physical ones that the system lets this process use */
+    int cores; /* physical ones that the system lets this process use; 0 if a card computes */
     uintptr_t reserved[7];
 } moshi_engine_info;
 

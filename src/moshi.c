@@ -204,7 +204,7 @@ static int open_with_files(moshi_engine *e, mo_model_files *f, const moshi_engin
     e->info.device = e->device;
     e->info.kernels = e->be->ops->kernels(e->be);
     e->info.kv = kv_types[o->kv].name;
-    e->info.cores = mo_core_count();
+    e->info.cores = e->be->ops->settle ? mo_core_count() : 0;
     e->info.codec_threads = e->codec_be ? e->codec_be->ops->threads(e->codec_be) : 0;
     e->info.sessions = e->slots;
     e->info.parameters = e->model.weights.parameters;

@@ -50,7 +50,7 @@ holds() { # holds MESSAGE EXPRESSION: of awk
 run 0 bench --frames 20 --seconds 1 --threads 1 --json
 cp out a.json
 check "no progress where nobody looks" test ! -s err
-for key in build cpu device kernels threads model type parameters weight_bytes state_bytes sessions \
+for key in build cpu device kernels threads cores model type parameters weight_bytes state_bytes sessions \
     context kv frames frame_rate_hz frames_s real_time verdict read_bytes_s flops int8_ops peak_bytes \
     planned_bytes peak_share seconds; do
     check "--json has no $key" test -n "$(value a.json "$key")"
@@ -125,6 +125,12 @@ check "the settings are told" test "$(value b.json sessions) $(value b.json cont
 
 run 0 bench --frames 5 --seconds 1 --threads 1 --compare b.json
 prints "note: sessions differs: 3, now 1"
+cores=$(value a.json cores)
+if [ "$cores" -gt 1 ]; then
+    prints "1 thread of $cores cores"
+else
+    check "one core is not counted" test -z "$(grep "of 1 core" out)"
+fi
 prints "note: kv differs: q8_0, now f32"
 check "pairs with ratios" grep -q '^temporal  *[0-9.]*  *[0-9.]* ms  x [0-9.]*$' out
 prints "this machine: "
