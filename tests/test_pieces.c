@@ -202,8 +202,10 @@ static void fill(mo_buf *buf, uint64_t seed) {
     for (size_t i = 0; i < buf->bytes / sizeof *x; i++) x[i] = normal(&seed);
 }
 
-/* Activation and convolution, told that the activations only pass, or not. */
-static stream run_stream(mo_backend *be, const passing *p, const mo_weight *w, bool passes) {
+/* Activation and convolution, told that the activations only pass, or not; at once or in two parts,
+ * as a trace runs them. */
+static stream run_stream(mo_backend *be, const passing *p, const mo_weight *w, bool passes,
+                         bool parts) {
     const size_t slots = (size_t)p->slots, cols = (size_t)p->cols;
     stream s = {.in_rows = (p->rows - 1) * p->stride + p->taps};
     s.old = p->taps - p->stride;
@@ -227,12 +229,36 @@ static stream run_stream(mo_backend *be, const passing *p, const mo_weight *w, b
                                      .dilation = 1};
     mo_program *program = be->ops->record(be, ops, 2, p->slots);
     const uint8_t all[] = {1, 1, 1, 1};
-    CHECK(be->ops->run(be, program, 0, 2, all) == 0, "run");
+    if (parts) CHECK(be->ops->run(be, program, 0, 1, all) == 0, "the activation alone");
+    CHECK(be->ops->run(be, program, parts, 2, all) == 0, "run");
     be->ops->program_free(be, program);
     return s;
 }
 
+static void free_stream(mo_backend *be, const stream *s) {
+    be->ops->free(be, s->x);
+    be->ops->free(be, s->window);
+    be->ops->free(be, s->out);
+}
+
 /* Whatever else is written: the products, and the rows that the next frame begins with. */
+static void check_stream(mo_backend *be, const passing *p, const mo_weight *w, bool parts) {
+    stream a = run_stream(be, p, w, true, parts), b = run_stream(be, p, w, false, false);
+    const size_t kept = (size_t)(a.old * p->cols) * sizeof(float);
+    const size_t slot = (size_t)(a.in_rows * p->cols) * sizeof(float);
+    const char *how = parts ? "part by part" : "at once";
+    bool same = true;
+    for (int i = 0; i < p->slots; i++) {
+        const size_t end = (size_t)(i + 1) * slot - kept;
+        same &= !memcmp((char *)a.window->data + end, (char *)b.window->data + end, kept);
+    }
+    CHECK(!memcmp(a.out->data, b.out->data, a.out->bytes), "%d rows %s: other products", p->rows,
+          how);
+    CHECK(same, "%d rows %s: the next frame begins with others", p->rows, how);
+    free_stream(be, &a);
+    free_stream(be, &b);
+}
+
 static void check_passing(const passing *p, int threads) {
     mo_backend *be;
     CHECK(mo_backend_cpu.open(&be, &(mo_backend_options){.threads = threads}, NULL) == 0, "open");
@@ -243,18 +269,8 @@ static void check_passing(const passing *p, int threads) {
     mo_matrix m = {.dtype = MO_F32, .rows = p->n, .cols = (int64_t)k, .data = numbers, .pieces = 3};
     mo_weight w;
     CHECK(be->ops->weight(be, &m, MO_LAYOUT_STRIPS, &w) == 0, "weight");
-    stream a = run_stream(be, p, &w, true), b = run_stream(be, p, &w, false);
-    const size_t kept = (size_t)(a.old * p->cols) * sizeof(float);
-    const size_t slot = (size_t)(a.in_rows * p->cols) * sizeof(float);
-    bool same = true;
-    for (int i = 0; i < p->slots; i++) {
-        const size_t end = (size_t)(i + 1) * slot - kept;
-        same &= !memcmp((char *)a.window->data + end, (char *)b.window->data + end, kept);
-    }
-    CHECK(!memcmp(a.out->data, b.out->data, a.out->bytes), "%d rows: other products", p->rows);
-    CHECK(same, "%d rows: the next frame begins with others", p->rows);
-    mo_buf *bufs[] = {a.x, a.window, a.out, b.x, b.window, b.out};
-    for (size_t i = 0; i < 6; i++) be->ops->free(be, bufs[i]);
+    check_stream(be, p, &w, false);
+    check_stream(be, p, &w, true);
     be->ops->weight_free(be, &w);
     be->ops->close(be);
     free(numbers);

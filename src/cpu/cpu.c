@@ -343,8 +343,9 @@ static void stretch_slot(void *ctx, int chunk, int thread) {
     ex.active += chunk;
     ex.n_active = 1;
     for (const mo_plan *plan = s->first; plan < s->end; plan++) {
-        if (!plan->joined) mo_plan_run(plan, &ex, 0, mo_plan_units(plan, &ex), thread);
-        ex.before = plan->joined;
+        const bool left = plan->joined && plan + 1 < s->end; /* a trace may stop in between */
+        if (!left) mo_plan_run(plan, &ex, 0, mo_plan_units(plan, &ex), thread);
+        ex.before = left;
     }
 }
 
